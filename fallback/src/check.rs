@@ -1,0 +1,120 @@
+//! What must hold for any bytes at all: one function for each property, for property tests and fuzzers alike.
+//!
+//! Not part of the interface. The functions panic where a property is broken. Their oracles are the two
+//! readers below, written for clarity from the format descriptions and sharing nothing with the codecs.
+
+mod strict_inflate;
+mod strict_lz4;
+
+pub use strict_inflate::{Stream, inflate};
+pub use strict_lz4::decode_lz4;
+
+use crate::{Codec, Codecs, DecodeError, MAX_INPUT, max_compressed_len};
+
+/// Longest output that hostile bytes may ask for: some pages, and far above the longest match.
+const HOSTILE_MAX: usize = 20_000;
+
+/// Compresses `data` with every codec and reads it back; a page lost or changed here is a user's page lost.
+pub fn round_trip(codecs: &mut Codecs, data: &[u8]) {
+    assert!(data.len() <= MAX_INPUT, "inputs of this property are at most MAX_INPUT long");
+    let bound = max_compressed_len(data.len());
+    for codec in Codec::ALL {
+        let mut stream = vec![0xa5; bound + 16];
+        let len = codecs.compress(codec, data, &mut stream[..bound]).expect("the bound always fits");
+        assert!(stream[bound..].iter().all(|&byte| byte == 0xa5), "{codec} wrote past its output");
+        stream.truncate(len);
+
+        let mut again = vec![0x5a; bound];
+        assert_eq!(codecs.compress(codec, data, &mut again), Some(len), "{codec} is not repeatable");
+        assert!(again[..len] == stream, "{codec} is not repeatable");
+
+        let mut back = vec![0xa5; data.len()];
+        codecs.decompress(codec, &stream, &mut back).expect("what was compressed decodes");
+        assert!(back == data, "{codec} returned other bytes");
+        wrong_lengths_are_errors(codecs, codec, &stream, data.len());
+        match codec {
+            Codec::Lz4 => assert!(decode_lz4(&stream, data.len()).as_deref() == Ok(data), "oracle reads LZ4"),
+            Codec::Deflate => {
+                let read = inflate(&stream, data.len()).expect("a device would read the stream");
+                assert!(read.bytes == data && read.used == len, "oracle reads DEFLATE");
+                assert!(read.farthest <= 4096, "a match reaches {} bytes back", read.farthest);
+                short_output_is_refused(codecs, data, &stream);
+            }
+        }
+    }
+}
+
+/// A stream asked to decode to one byte more or less, or followed by one byte, is an error.
+fn wrong_lengths_are_errors(codecs: &mut Codecs, codec: Codec, stream: &[u8], len: usize) {
+    let mut back = vec![0; len + 1];
+    let longer = codecs.decompress(codec, stream, &mut back);
+    assert_eq!(longer, Err(DecodeError::TooShort { codec, expected: len + 1, decoded: len }));
+    if let Some(shorter) = len.checked_sub(1) {
+        let error = codecs.decompress(codec, stream, &mut back[..shorter]);
+        assert_eq!(error, Err(DecodeError::TooLong { codec, expected: shorter }));
+    }
+    let (used, src_len) = (stream.len(), stream.len() + 1);
+    let followed = codecs.decompress(codec, &[stream, &[0]].concat(), &mut back[..len]);
+    match codec {
+        // An LZ4 block goes on to where its bytes end: a byte more is the start of another sequence.
+        Codec::Lz4 => assert!(followed.is_err(), "lz4 took a trailing byte"),
+        Codec::Deflate => assert_eq!(followed, Err(DecodeError::TrailingBytes { codec, used, src_len })),
+    }
+}
+
+/// DEFLATE fits into exactly the stream's length, gives the same stream there, and does not fit into less.
+fn short_output_is_refused(codecs: &mut Codecs, data: &[u8], stream: &[u8]) {
+    let mut exact = vec![0; stream.len()];
+    assert_eq!(codecs.compress(Codec::Deflate, data, &mut exact), Some(stream.len()));
+    assert!(exact == stream, "the stream depends on the output's length");
+    for less in [0, stream.len() / 2, stream.len() - 1] {
+        assert_eq!(codecs.compress(Codec::Deflate, data, &mut exact[..less]), None);
+    }
+}
+
+/// Gives hostile bytes to a decoder; the answer, which does not depend on what the output held before.
+///
+/// A decoder that lets old contents of an output buffer through would here give two different answers.
+pub fn decode(codecs: &mut Codecs, codec: Codec, src: &[u8], len: usize) -> Result<Vec<u8>, DecodeError> {
+    let mut dst = vec![0x00; len + 16];
+    let first = codecs.decompress(codec, src, &mut dst[..len]);
+    assert!(dst[len..].iter().all(|&byte| byte == 0x00), "{codec} wrote past its output");
+    let mut other = vec![0xff; len];
+    let second = codecs.decompress(codec, src, &mut other);
+    assert_eq!(first, second, "the answer depends on what the output held before");
+    first?;
+    dst.truncate(len);
+    assert!(dst == other, "old output bytes came through");
+    Ok(dst)
+}
+
+/// The length that hostile bytes ask for, and the stream: their first two bytes, and the others.
+pub fn hostile(data: &[u8]) -> Option<(usize, &[u8])> {
+    let (len, src) = data.split_first_chunk()?;
+    Some((usize::from(u16::from_le_bytes(*len)) % HOSTILE_MAX, src))
+}
+
+/// Any bytes as an LZ4 block: the decoder and the oracle accept the same ones, and read the same.
+pub fn hostile_lz4(codecs: &mut Codecs, data: &[u8]) {
+    let Some((len, src)) = hostile(data) else { return };
+    let ours = decode(codecs, Codec::Lz4, src, len);
+    let oracle = decode_lz4(src, len);
+    assert_eq!(ours.is_ok(), oracle.is_ok(), "decoder says {ours:?}, oracle says {oracle:?}");
+    assert!(ours.ok() == oracle.ok(), "decoder and oracle read different bytes");
+}
+
+/// Any bytes as a DEFLATE stream. What a strict device reads, the decoder reads, and the same; what it reads
+/// beyond that, and only that, `oracle` must read: it gets the stream and its length, and gives the bytes.
+pub fn hostile_deflate(codecs: &mut Codecs, data: &[u8], oracle: impl Fn(&[u8], usize) -> Option<Vec<u8>>) {
+    let Some((len, src)) = hostile(data) else { return };
+    let ours = decode(codecs, Codec::Deflate, src, len);
+    if let Ok(read) = inflate(src, len)
+        && read.used == src.len()
+        && read.bytes.len() == len
+    {
+        assert!(ours.as_ref() == Ok(&read.bytes), "a device reads this, the decoder says {ours:?}");
+    }
+    let oracle = oracle(src, len);
+    assert_eq!(ours.is_ok(), oracle.is_some(), "decoder says {ours:?}, oracle says {oracle:?}");
+    assert!(ours.ok() == oracle, "decoder and oracle read different bytes");
+}

@@ -1,0 +1,42 @@
+//! Both codecs of one thread.
+//!
+//! A channel holds one and picks the codec for each page: the configured one to compress, the one that the
+//! entry names to decode.
+
+use crate::{Codec, DecodeError, Deflate, Lz4};
+
+/// A compressor and decompressor of every [`Codec`], for one thread.
+#[derive(Default)]
+pub struct Codecs {
+    lz4: Lz4,
+    deflate: Deflate,
+}
+
+impl Codecs {
+    /// Takes all the memory that later calls use, less than 100 KiB.
+    pub fn new() -> Codecs {
+        Codecs::default()
+    }
+
+    /// Compresses `src` into the front of `dst` and returns the compressed length.
+    ///
+    /// `None` as [`Lz4::compress`] and [`Deflate::compress`] say; never with a `dst` of
+    /// [`max_compressed_len`](crate::max_compressed_len) and a `src` of at most [`MAX_INPUT`](crate::MAX_INPUT).
+    pub fn compress(&mut self, codec: Codec, src: &[u8], dst: &mut [u8]) -> Option<usize> {
+        match codec {
+            Codec::Lz4 => self.lz4.compress(src, dst),
+            Codec::Deflate => self.deflate.compress(src, dst),
+        }
+    }
+
+    /// Decodes `src` into `dst`, which must have exactly the decoded length.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if `src` is not one whole stream of that codec and length; `dst` then holds garbage.
+    pub fn decompress(&mut self, codec: Codec, src: &[u8], dst: &mut [u8]) -> Result<(), DecodeError> {
+        match codec {
+            Codec::Lz4 => self.lz4.decompress(src, dst),
+            Codec::Deflate => self.deflate.decompress(src, dst),
+        }
+    }
+}

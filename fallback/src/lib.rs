@@ -1,0 +1,48 @@
+//! Software page codecs of zfolio: byte slices in, byte slices out.
+//!
+//! Two codecs. [`Lz4`] decodes fastest and is the default of a machine without Intel IAA. [`Deflate`] compresses
+//! as fast as it, is denser, and its streams can be read by the device, as the device's can be read by it.
+//! [`Codecs`] is both of one thread, chosen by the [`Codec`] that a stored entry names.
+//!
+//! Construction takes all the memory that is ever used; compressing and decoding allocate nothing and never
+//! panic, whatever bytes they are given. Decoding is exact: the whole input must be one stream of exactly the
+//! length asked for. It does not prove that the bytes are those once compressed: keep a CRC-32 beside them.
+//!
+//! ```
+//! use zfolio_fallback::{Codec, Codecs, max_compressed_len};
+//!
+//! let mut codecs = Codecs::new();
+//! let page = [7; 4096];
+//! let mut stream = [0; max_compressed_len(4096)];
+//! let len = codecs.compress(Codec::Deflate, &page, &mut stream).expect("the bound always fits");
+//!
+//! let mut back = [0; 4096];
+//! codecs.decompress(Codec::Deflate, &stream[..len], &mut back)?;
+//! assert_eq!(back, page);
+//! # Ok::<(), zfolio_fallback::DecodeError>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+#[doc(hidden)]
+pub mod check;
+mod codec;
+mod codecs;
+mod decode_error;
+mod deflate;
+mod lz4;
+
+pub use codec::{Codec, UnknownCodec};
+pub use codecs::Codecs;
+pub use decode_error::DecodeError;
+pub use deflate::Deflate;
+pub use lz4::Lz4;
+
+/// Longest input of any codec, in bytes: a folio of 512 pages.
+pub const MAX_INPUT: usize = 2 << 20;
+
+/// Output bytes that always suffice for `len` bytes of input, for every codec.
+pub const fn max_compressed_len(len: usize) -> usize {
+    let (lz4, deflate) = (lz4::max_compressed_len(len), deflate::max_compressed_len(len));
+    if lz4 > deflate { lz4 } else { deflate }
+}
