@@ -1,0 +1,467 @@
+//! All channels of a store, found by CPU package and purpose.
+//!
+//! Loads have channels of their own, so that a load never queues behind a store. A channel is borrowed for the
+//! time of a call; a thread that finds all of them taken gets a new one rather than a wait.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
+
+use zfolio_fallback::Codec;
+
+use crate::{Channel, Engine, EngineError, Topology, numa, thread_index};
+
+/// Kept channels for each package and purpose. A thread starts at its own number and takes the first free one.
+const KEPT_CHANNELS: usize = 64;
+
+/// Where pages are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backend {
+    /// The best this machine has, and the reason is in [`Channels::report`].
+    #[default]
+    Auto,
+    /// The CPU.
+    Software,
+}
+
+impl Backend {
+    /// The name used on command lines and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Backend::Auto => "auto",
+            Backend::Software => "software",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A backend name that is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownBackend(String);
+
+impl fmt::Display for UnknownBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown backend {:?}; known are: auto, software", self.0)
+    }
+}
+
+impl std::error::Error for UnknownBackend {}
+
+impl FromStr for Backend {
+    type Err = UnknownBackend;
+
+    fn from_str(name: &str) -> Result<Backend, UnknownBackend> {
+        [Backend::Auto, Backend::Software]
+            .into_iter()
+            .find(|backend| backend.name() == name)
+            .ok_or_else(|| UnknownBackend(name.to_owned()))
+    }
+}
+
+/// A backend that was asked for and cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// The window is not between 1 and [`MAX_WINDOW`](crate::MAX_WINDOW).
+    Window(usize),
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BackendError::Window(window) => {
+                write!(f, "window of {window} pages in flight; it must be 1 to {}", crate::MAX_WINDOW)
+            }
+        }
+    }
+}
+
+impl std::error::Error for BackendError {}
+
+/// How channels are made.
+#[derive(Clone, Debug)]
+pub struct ChannelsConfig {
+    /// Where pages are compressed.
+    pub backend: Backend,
+    /// The codec, or the backend's best.
+    pub codec: Option<Codec>,
+    /// The most pages in flight on one channel, 1 to [`MAX_WINDOW`](crate::MAX_WINDOW).
+    pub window: usize,
+}
+
+impl Default for ChannelsConfig {
+    fn default() -> ChannelsConfig {
+        ChannelsConfig { backend: Backend::Auto, codec: None, window: 8 }
+    }
+}
+
+/// What a channel is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Compressing.
+    Store,
+    /// Decompressing.
+    Load,
+}
+
+/// Makes the engine of a new channel, for the CPU package and purpose it serves.
+type MakeEngine = dyn Fn(u16, Purpose) -> Box<dyn Engine> + Send + Sync;
+
+/// Makes the engines of new channels; `None` where they are software itself.
+struct Maker {
+    make: Option<Box<MakeEngine>>,
+    codec: Codec,
+    window: usize,
+}
+
+/// All channels of a store.
+pub struct Channels {
+    maker: Maker,
+    /// The package of each CPU, by CPU number; empty where there is one package.
+    package_of_cpu: Box<[u16]>,
+    packages: Box<[Package]>,
+    fallbacks: Arc<Fallbacks>,
+    report: String,
+}
+
+type Kept = [OnceLock<Mutex<Channel>>; KEPT_CHANNELS];
+
+struct Package {
+    store: Kept,
+    load: Kept,
+}
+
+impl Channels {
+    /// The channels of `config.backend`. Engines are made when a thread first needs one.
+    ///
+    /// # Errors
+    /// When the backend cannot be had, with the reason.
+    pub fn new(config: ChannelsConfig, topology: &Topology) -> Result<Channels, BackendError> {
+        if !(1..=crate::MAX_WINDOW).contains(&config.window) {
+            return Err(BackendError::Window(config.window));
+        }
+        let why = match config.backend {
+            Backend::Auto => "chosen by auto: this version drives no device",
+            Backend::Software => "asked for by name",
+        };
+        let codec = config.codec.unwrap_or(Codec::Lz4);
+        let maker = Maker { make: None, codec, window: config.window };
+        Ok(Channels::build(maker, topology, format!("software ({why})")))
+    }
+
+    /// Channels of an engine of the caller's own; what it fails is done again in software with `codec`.
+    pub fn with_engine<F>(codec: Codec, topology: &Topology, name: &str, make: F) -> Channels
+    where
+        F: Fn(u16, Purpose) -> Box<dyn Engine> + Send + Sync + 'static,
+    {
+        let maker = Maker { make: Some(Box::new(make)), codec, window: 1 };
+        Channels::build(maker, topology, format!("{name} (given by the caller)"))
+    }
+
+    fn build(maker: Maker, topology: &Topology, report: String) -> Channels {
+        let packages = topology.packages().max(1);
+        let kept = || std::array::from_fn(|_| OnceLock::new());
+        Channels {
+            maker,
+            package_of_cpu: if packages > 1 { topology.package_of_cpu().into() } else { Box::default() },
+            packages: (0..packages).map(|_| Package { store: kept(), load: kept() }).collect(),
+            fallbacks: Arc::default(),
+            report,
+        }
+    }
+
+    /// The backend in use and the reason for it, for people.
+    pub fn report(&self) -> &str {
+        &self.report
+    }
+
+    /// The codec that new pages are stored with.
+    pub fn codec(&self) -> Codec {
+        self.maker.codec
+    }
+
+    /// How many pages were done in software because the engine failed them, by cause.
+    pub fn fallbacks(&self) -> FallbackCounts {
+        self.fallbacks.snapshot()
+    }
+
+    /// A channel of the caller's package, the caller's alone until the guard is dropped. Never waits.
+    #[inline(always)]
+    pub fn checkout(&self, purpose: Purpose) -> ChannelGuard<'_> {
+        let package = self.current_package();
+        let kept = match purpose {
+            Purpose::Store => &self.packages[package].store,
+            Purpose::Load => &self.packages[package].load,
+        };
+        if let Some(slot) = kept[thread_index() % KEPT_CHANNELS].get()
+            && let Ok(guard) = slot.try_lock()
+        {
+            return ChannelGuard(Held::Kept(guard));
+        }
+        self.checkout_elsewhere(kept, package, purpose)
+    }
+
+    /// A channel for a thread that finds its usual one taken, poisoned, or not made yet.
+    #[cold]
+    fn checkout_elsewhere<'a>(
+        &'a self,
+        kept: &'a Kept,
+        package: usize,
+        purpose: Purpose,
+    ) -> ChannelGuard<'a> {
+        let make = || self.make(u16::try_from(package).expect("packages are numbered by u16"), purpose);
+        for step in 0..KEPT_CHANNELS {
+            let slot = &kept[(thread_index() + step) % KEPT_CHANNELS];
+            match slot.get_or_init(|| Mutex::new(make())).try_lock() {
+                Ok(guard) => return ChannelGuard(Held::Kept(guard)),
+                // Somebody's sink panicked. The engine is as good as new (its rule), and nothing else is in there.
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    slot.get().expect("just used").clear_poison();
+                    return ChannelGuard(Held::Kept(poisoned.into_inner()));
+                }
+                Err(TryLockError::WouldBlock) => {}
+            }
+        }
+        ChannelGuard(Held::Own(Box::new(make())))
+    }
+
+    fn make(&self, package: u16, purpose: Purpose) -> Channel {
+        let Maker { make, codec, window } = &self.maker;
+        match make {
+            None => Channel::software(*codec, *window, Arc::clone(&self.fallbacks)),
+            Some(make) => Channel::new(make(package, purpose), *codec, Arc::clone(&self.fallbacks)),
+        }
+    }
+
+    /// The dense number of the package whose CPU runs the caller.
+    fn current_package(&self) -> usize {
+        if self.package_of_cpu.is_empty() {
+            return 0;
+        }
+        numa::current_cpu().and_then(|cpu| self.package_of_cpu.get(cpu)).map_or(0, |&package| package.into())
+    }
+}
+
+impl fmt::Debug for Channels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channels").field("report", &self.report).finish_non_exhaustive()
+    }
+}
+
+/// A channel that is the caller's until this is dropped.
+pub struct ChannelGuard<'a>(Held<'a>);
+
+enum Held<'a> {
+    Kept(MutexGuard<'a, Channel>),
+    /// All kept ones were taken.
+    Own(Box<Channel>),
+}
+
+impl Deref for ChannelGuard<'_> {
+    type Target = Channel;
+
+    fn deref(&self) -> &Channel {
+        match &self.0 {
+            Held::Kept(channel) => channel,
+            Held::Own(channel) => channel,
+        }
+    }
+}
+
+impl DerefMut for ChannelGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Channel {
+        match &mut self.0 {
+            Held::Kept(channel) => channel,
+            Held::Own(channel) => channel,
+        }
+    }
+}
+
+/// Counts of pages done in software because the engine failed them.
+#[derive(Debug, Default)]
+pub(crate) struct Fallbacks {
+    busy: AtomicU64,
+    page_fault: AtomicU64,
+    timed_out: AtomicU64,
+    bad_status: AtomicU64,
+    decode: AtomicU64,
+    crc_mismatch: AtomicU64,
+    not_done: AtomicU64,
+}
+
+impl Fallbacks {
+    pub(crate) fn count(&self, error: EngineError) {
+        let counter = match error {
+            EngineError::Busy => &self.busy,
+            EngineError::PageFault => &self.page_fault,
+            EngineError::TimedOut => &self.timed_out,
+            EngineError::BadStatus(_) => &self.bad_status,
+            EngineError::Decode(_) => &self.decode,
+            EngineError::CrcMismatch => &self.crc_mismatch,
+            EngineError::NotDone => &self.not_done,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn snapshot(&self) -> FallbackCounts {
+        FallbackCounts {
+            busy: self.busy.load(Ordering::Relaxed),
+            page_fault: self.page_fault.load(Ordering::Relaxed),
+            timed_out: self.timed_out.load(Ordering::Relaxed),
+            bad_status: self.bad_status.load(Ordering::Relaxed),
+            decode: self.decode.load(Ordering::Relaxed),
+            crc_mismatch: self.crc_mismatch.load(Ordering::Relaxed),
+            not_done: self.not_done.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Pages done in software because the engine failed them, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FallbackCounts {
+    /// The device took no more descriptors.
+    pub busy: u64,
+    /// The device met a page fault.
+    pub page_fault: u64,
+    /// No completion before the deadline.
+    pub timed_out: u64,
+    /// The device answered with a bad status.
+    pub bad_status: u64,
+    /// The compressed bytes did not decode.
+    pub decode: u64,
+    /// The page had another CRC-32 than it was stored with.
+    pub crc_mismatch: u64,
+    /// The engine left it.
+    pub not_done: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Compressed, Job, Outcome, PAGE_SIZE, PageBytes, Software};
+
+    /// Fails every n-th page and lies about every n-th CRC.
+    struct Flaky {
+        software: Software,
+        every: usize,
+        calls: usize,
+    }
+
+    impl Engine for Flaky {
+        fn name(&self) -> &'static str {
+            "flaky"
+        }
+
+        fn window(&self) -> usize {
+            4
+        }
+
+        fn compress<'a>(
+            &mut self,
+            pages: &mut dyn Iterator<Item = &'a PageBytes>,
+            sink: &mut dyn FnMut(Outcome<'a, '_>),
+        ) {
+            for page in pages {
+                self.calls += 1;
+                match self.calls % self.every {
+                    0 => sink(Outcome::Failed { page, error: EngineError::BadStatus(0x1f) }),
+                    _ => sink(Outcome::Done(self.software.compress_page(page))),
+                }
+            }
+        }
+
+        fn decompress(&mut self, jobs: &mut [Option<Job<'_>>]) {
+            for job in jobs.iter_mut().flatten() {
+                self.calls += 1;
+                self.software.decompress_job(job);
+                if self.calls % self.every == 0 {
+                    job.page[17] ^= 1;
+                    job.finish(Ok(crate::crc32(job.page)));
+                }
+            }
+        }
+    }
+
+    fn flaky(every: usize) -> Channels {
+        Channels::with_engine(Codec::Lz4, &Topology::single_node(), "flaky", move |_, _| {
+            Box::new(Flaky { software: Software::new(Codec::Lz4, 1), every, calls: 0 })
+        })
+    }
+
+    fn pages() -> Vec<PageBytes> {
+        (0..12u8).map(|k| std::array::from_fn(|i| k.wrapping_mul(i as u8 / 7) ^ (i as u8 >> 5))).collect()
+    }
+
+    #[test]
+    fn pages_that_the_engine_fails_come_back_from_software_and_are_counted() {
+        let channels = flaky(3);
+        let pages = pages();
+        let mut stored = Vec::new();
+        channels.checkout(Purpose::Store).compress(&mut pages.iter(), &mut |index, outcome| {
+            assert_eq!(index, stored.len(), "results come in the order of the pages");
+            match outcome {
+                Compressed::Bytes { bytes, codec, crc } => stored.push((bytes.to_vec(), codec, crc)),
+                Compressed::Incompressible { .. } => panic!("page {index} shrinks"),
+            }
+        });
+        assert_eq!(stored.len(), pages.len());
+        assert_eq!(channels.fallbacks(), FallbackCounts { bad_status: 4, ..Default::default() });
+
+        let mut out = vec![[0u8; PAGE_SIZE]; pages.len()];
+        let jobs = stored.iter().zip(&mut out);
+        let mut jobs: Vec<_> =
+            jobs.map(|((bytes, codec, crc), page)| Some(Job::new(*codec, bytes, *crc, page))).collect();
+        channels.checkout(Purpose::Load).decompress(&mut jobs);
+        assert!(jobs.iter().flatten().all(|job| job.result == Ok(())));
+        assert!(out == pages, "a page whose CRC the engine got wrong would be lost");
+        assert_eq!(channels.fallbacks().crc_mismatch, 4);
+    }
+
+    #[test]
+    fn panic_in_the_sink_leaves_the_channel_usable() {
+        let channels = flaky(5);
+        let pages = pages();
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            channels.checkout(Purpose::Store).compress(&mut pages.iter(), &mut |index, _| {
+                assert!(index < 6, "stop here");
+            });
+        }));
+        assert!(caught.is_err());
+        let mut seen = 0;
+        channels.checkout(Purpose::Store).compress(&mut pages.iter(), &mut |_, _| seen += 1);
+        assert_eq!(seen, pages.len());
+    }
+
+    #[test]
+    fn a_thread_that_finds_every_channel_taken_gets_one_all_the_same() {
+        let channels = Channels::new(ChannelsConfig::default(), &Topology::single_node()).unwrap();
+        let taken: Vec<_> = (0..KEPT_CHANNELS + 2).map(|_| channels.checkout(Purpose::Load)).collect();
+        assert_eq!(taken.len(), KEPT_CHANNELS + 2);
+    }
+
+    #[test]
+    fn corrupt_bytes_are_an_error_and_not_a_page() {
+        let channels = Channels::new(ChannelsConfig::default(), &Topology::single_node()).unwrap();
+        let mut page = [0u8; PAGE_SIZE];
+        let mut jobs = [Some(Job::new(Codec::Lz4, &[0x10, 0, 0, 0], 0, &mut page))];
+        channels.checkout(Purpose::Load).decompress(&mut jobs);
+        let result = jobs[0].as_ref().unwrap().result;
+        assert!(matches!(result, Err(EngineError::Decode(_))), "{result:?}");
+    }
+
+    #[test]
+    fn window_out_of_range_is_refused_with_the_range() {
+        let config = ChannelsConfig { window: 0, ..ChannelsConfig::default() };
+        let error = Channels::new(config, &Topology::single_node()).unwrap_err();
+        assert_eq!(error.to_string(), "window of 0 pages in flight; it must be 1 to 128");
+    }
+}

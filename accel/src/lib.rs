@@ -1,0 +1,46 @@
+//! Pages to compressed bytes and back, for zfolio.
+//!
+//! This crate knows pages, codecs, engines and the machine's nodes and packages; it knows nothing of swap.
+//!
+//! A thread borrows a [`Channel`] from [`Channels`] for the time of one call. The channel feeds pages to an
+//! [`Engine`], which keeps up to [`Engine::window`] of them in flight and hands each result to the caller's sink
+//! as it completes, in order. Pages that an engine fails are done again in software, and counted by cause.
+//!
+//! ```
+//! use zfolio_accel::{Channels, ChannelsConfig, Compressed, Purpose, Topology};
+//!
+//! let channels = Channels::new(ChannelsConfig::default(), &Topology::single_node())?;
+//! let page = [7u8; zfolio_accel::PAGE_SIZE];
+//! let mut stored = Vec::new();
+//! channels.checkout(Purpose::Store).compress(&mut [&page].into_iter(), &mut |_index, outcome| {
+//!     if let Compressed::Bytes { bytes, .. } = outcome {
+//!         stored.extend_from_slice(bytes);
+//!     }
+//! });
+//! assert!(stored.len() < 64);
+//! # Ok::<(), zfolio_accel::BackendError>(())
+//! ```
+
+#![deny(unsafe_code)]
+
+mod channel;
+mod channels;
+mod engine;
+mod fork;
+pub mod numa;
+mod page;
+mod software;
+mod thread;
+mod topology;
+
+pub use channel::Channel;
+pub use channels::{
+    Backend, BackendError, ChannelGuard, Channels, ChannelsConfig, FallbackCounts, Purpose, UnknownBackend,
+};
+pub use engine::{Compressed, Engine, EngineError, Job, MAX_WINDOW, Outcome};
+pub use fork::ForkGuard;
+pub use page::{PAGE_SIZE, Page, PageBytes, crc32, repeated_word};
+pub use software::Software;
+pub use thread::thread_index;
+pub use topology::{Node, NodeId, Topology, TopologyError};
+pub use zfolio_fallback::{Codec, DecodeError};
