@@ -1,0 +1,313 @@
+//! Who holds a slot: a store holds the slots of its folio, everybody else one slot.
+//!
+//! Holding a slot's lock is owning its page, its entry and its compressed bytes. This is the one place outside the
+//! pool that turns the names of objects into bytes and frees them; the unsafe blocks below rest on that ownership.
+//!
+//! | type | dropping it |
+//! |---|---|
+//! | [`StoreClaim`] | erases every slot of the folio, old entries too |
+//! | [`SlotGuard`] | unlocks, and changes nothing |
+
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use zfolio_accel::Codec;
+
+use crate::counters::Counter;
+use crate::entry::{Contents, Entry};
+use crate::folio::{SwapEntry, TenantId};
+use crate::lru::Run;
+use crate::park::TimedOut;
+use crate::word::{EMPTY, Slot, ZERO_PAGE};
+use crate::zswap::Zswap;
+
+/// The locked slots of a folio that is being stored. Dropping it unpublished erases them all, older entries
+/// included: the caller of the failed store writes these pages elsewhere, and an old entry would hide them.
+pub(crate) struct StoreClaim<'s> {
+    store: &'s Zswap,
+    first: SwapEntry,
+    slots: &'s [Slot],
+    /// The entries to be published, by page; `EMPTY` where there is none (yet). As long as `slots`.
+    staged: &'s [Cell<u32>],
+}
+
+/// Why slots could not be claimed. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoClaim {
+    Busy(SwapEntry),
+    NoSuchSwap,
+}
+
+impl<'s> StoreClaim<'s> {
+    /// Locks `slots`, which start at `first`, in ascending order. It waits for a store or load of the same slots,
+    /// and for nothing else. `staged` is room for the claim's use, all `EMPTY`.
+    #[inline(always)]
+    pub(crate) fn lock(
+        store: &'s Zswap,
+        first: SwapEntry,
+        slots: &'s [Slot],
+        staged: &'s [Cell<u32>],
+    ) -> Result<Self, NoClaim> {
+        debug_assert_eq!(slots.len(), staged.len());
+        let started = Cell::new(None);
+        let deadline = || store.deadline(&started);
+        for (index, slot) in slots.iter().enumerate() {
+            if slot.lock(&store.lot, deadline).is_err() {
+                unlock_unchanged(store, &slots[..index]);
+                return Err(NoClaim::Busy(first.plus(index)));
+            }
+        }
+        if !store.tree.still_on(first, slots.len()) {
+            unlock_unchanged(store, slots);
+            return Err(NoClaim::NoSuchSwap);
+        }
+        Ok(StoreClaim { store, first, slots, staged })
+    }
+
+    /// Sets the entry that page `index` will have.
+    #[inline]
+    pub(crate) fn stage(&self, index: usize, id: u32) {
+        debug_assert!(index < self.slots.len() && self.staged[index].get() == EMPTY);
+        self.staged[index].set(id);
+    }
+
+    /// Puts the staged pages into their slots, and nothing into the others. Cannot fail.
+    ///
+    /// `pending` hears of each slot that was emptied and whose older page is still being written to the swap device
+    /// at the deadline, by page.
+    pub(crate) fn publish(self, mut pending: impl FnMut(usize)) {
+        self.settle();
+        let claim = std::mem::ManuallyDrop::new(self);
+        let started = Cell::new(None);
+        for (index, slot) in claim.slots.iter().enumerate() {
+            if claim.staged[index].get() == EMPTY && slot.in_writeback() {
+                let deadline = claim.store.deadline(&started);
+                if let Err(TimedOut) = slot.wait_for_writeback(&claim.store.lot, deadline) {
+                    pending(index);
+                }
+            }
+        }
+    }
+
+    /// Empties all slots, and waits for older pages that are still being written. The first of which one still is
+    /// at the deadline is returned.
+    pub(crate) fn erase(self) -> Result<(), SwapEntry> {
+        let (first, mut result) = (self.first, Ok(()));
+        self.discard_staged();
+        self.publish(|index| result = result.and(Err(first.plus(index))));
+        result
+    }
+
+    fn discard_staged(&self) {
+        for staged in self.staged {
+            self.store.discard(staged.replace(EMPTY));
+        }
+    }
+
+    /// Frees the old entries, lists the staged ones, and unlocks the slots with them.
+    #[inline(always)]
+    fn settle(&self) {
+        for slot in self.slots {
+            self.store.release(slot.id());
+        }
+        self.list_staged();
+        let mut stored = 0;
+        for (slot, staged) in self.slots.iter().zip(self.staged) {
+            stored += u64::from(staged.get() != EMPTY);
+            slot.unlock(&self.store.lot, staged.get());
+        }
+        self.store.counters.add(Counter::PagesOut, stored);
+    }
+
+    /// Lists every staged entry with an object on the list of its tenant and of the node that has its bytes.
+    #[inline(always)]
+    fn list_staged(&self) {
+        let (store, mut run) = (self.store, Run::default());
+        // The place of the run; without a page there is none, and perhaps no list at all yet.
+        let mut place: Option<(TenantId, usize)> = None;
+        let list = |place: Option<_>, run| {
+            if let Some(place) = place {
+                store.lru_list(place).add(&store.slab, run);
+            }
+        };
+        for staged in self.staged {
+            let id = staged.get();
+            if id == EMPTY || id == ZERO_PAGE {
+                continue;
+            }
+            let entry = store.slab.at(id);
+            let Contents::Object { object, codec, .. } = entry.contents() else { continue };
+            let node = store.pool.node_of(object);
+            if codec.is_none() {
+                store.counters.add(Counter::IncompressiblePages, 1);
+            }
+            if node != entry.home() {
+                store.counters.add(Counter::MisplacedPages, 1);
+            }
+            if place != Some((entry.tenant(), node)) {
+                list(place, std::mem::take(&mut run));
+                place = Some((entry.tenant(), node));
+            }
+            run.push(id, entry, object.len.into());
+        }
+        list(place, run);
+    }
+}
+
+impl Drop for StoreClaim<'_> {
+    fn drop(&mut self) {
+        self.discard_staged();
+        self.settle();
+    }
+}
+
+fn unlock_unchanged(store: &Zswap, slots: &[Slot]) {
+    for slot in slots {
+        slot.unlock(&store.lot, slot.id());
+    }
+}
+
+/// The lock of one slot. Dropping it unlocks the slot, and changes nothing.
+pub(crate) struct SlotGuard<'s> {
+    store: &'s Zswap,
+    slot: &'s Slot,
+}
+
+/// What a locked slot holds.
+pub(crate) enum Held<'g> {
+    Nothing,
+    SameFilled(u64),
+    /// The page as it is.
+    Raw {
+        bytes: &'g [u8],
+        crc: u32,
+    },
+    Compressed {
+        codec: Codec,
+        bytes: &'g [u8],
+        crc: u32,
+    },
+}
+
+impl<'s> SlotGuard<'s> {
+    /// Locks the slot, waiting until the deadline for whoever has it.
+    #[inline]
+    pub(crate) fn lock(
+        store: &'s Zswap,
+        slot: &'s Slot,
+        deadline: impl Fn() -> Instant,
+    ) -> Result<SlotGuard<'s>, TimedOut> {
+        slot.lock(&store.lot, deadline)?;
+        Ok(SlotGuard { store, slot })
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slot.id() == EMPTY
+    }
+
+    /// The page, as it is stored.
+    #[inline(always)]
+    pub(crate) fn held(&self) -> Held<'_> {
+        match self.slot.id() {
+            EMPTY => Held::Nothing,
+            ZERO_PAGE => Held::SameFilled(0),
+            id => match self.store.slab.at(id).contents() {
+                Contents::SameFilled(word) => Held::SameFilled(word),
+                Contents::Object { object, codec, crc } => {
+                    // SAFETY: the entry of a locked slot owns its object, and only the lock's holder frees or moves
+                    // it: `remove` consumes the guard, which `bytes` borrows.
+                    let bytes = unsafe { self.store.pool.bytes(object) };
+                    match codec {
+                        None => Held::Raw { bytes, crc },
+                        Some(codec) => Held::Compressed { codec, bytes, crc },
+                    }
+                }
+            },
+        }
+    }
+
+    /// Frees the page and unlocks the slot, which is empty then.
+    #[inline(always)]
+    pub(crate) fn remove(self) {
+        let guard = std::mem::ManuallyDrop::new(self);
+        guard.store.release(guard.slot.id());
+        guard.slot.unlock(&guard.store.lot, EMPTY);
+    }
+
+    /// Gives the page its second chance with the shrinker.
+    #[inline]
+    pub(crate) fn mark_referenced(&self) {
+        let id = self.slot.id();
+        if id == EMPTY || id == ZERO_PAGE {
+            return;
+        }
+        let entry = self.store.slab.at(id);
+        if let Contents::Object { object, .. } = entry.contents() {
+            let place = (entry.tenant(), self.store.pool.node_of(object));
+            self.store.lru_list(place).mark_referenced(entry);
+        }
+    }
+}
+
+impl Drop for SlotGuard<'_> {
+    fn drop(&mut self) {
+        self.slot.unlock(&self.store.lot, self.slot.id());
+    }
+}
+
+impl Zswap {
+    /// Frees what a published entry holds, and the entry. The caller holds its slot.
+    #[inline(always)]
+    fn release(&self, id: u32) {
+        match id {
+            EMPTY => {}
+            ZERO_PAGE => self.counters.sub(Counter::ZeroPages, 1),
+            id => {
+                let entry = self.slab.at(id);
+                let Contents::Object { object, codec, .. } = entry.contents() else {
+                    return self.discard_entry(id, entry);
+                };
+                // SAFETY: the entry took over the object when it was staged, and is freed here, so nobody takes it
+                // back again.
+                let object_owned = unsafe { self.pool.own(object) };
+                let (node, home) = (self.pool.node_of(object), entry.home());
+                if codec.is_none() {
+                    self.counters.sub(Counter::IncompressiblePages, 1);
+                }
+                self.lru_list((entry.tenant(), node)).remove(&self.slab, id, entry, object.len.into());
+                if node != home {
+                    self.counters.sub(Counter::MisplacedPages, 1);
+                    self.lru_list((entry.tenant(), home)).free(&self.slab, id, entry);
+                }
+                drop(object_owned);
+            }
+        }
+    }
+
+    /// Frees what an entry that is on no list holds, and the entry. The caller holds its slot, or is yet to
+    /// publish it.
+    #[inline]
+    fn discard(&self, id: u32) {
+        match id {
+            EMPTY => {}
+            ZERO_PAGE => self.counters.sub(Counter::ZeroPages, 1),
+            id => self.discard_entry(id, self.slab.at(id)),
+        }
+    }
+
+    #[inline]
+    fn discard_entry(&self, id: u32, entry: &Entry) {
+        match entry.contents() {
+            Contents::SameFilled(_) => self.counters.sub(Counter::SameFilledPages, 1),
+            Contents::Object { object, .. } => {
+                // SAFETY: the entry took over the object when it was staged, and is freed here, so nobody takes it
+                // back again.
+                drop(unsafe { self.pool.own(object) });
+            }
+        }
+        self.lru_list((entry.tenant(), entry.home())).free(&self.slab, id, entry);
+    }
+}

@@ -1,0 +1,59 @@
+//! Counters that many threads change: each thread on cache lines of its own, summed when asked.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use zfolio_accel::thread_index;
+
+const STRIPES: usize = 16;
+
+/// What is counted. Gauges go down too; their stripes wrap around, and only the sum means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Counter {
+    /// Gauge: zero pages in the store.
+    ZeroPages,
+    /// Gauge: other same-filled pages in the store.
+    SameFilledPages,
+    /// Gauge: pages kept as they are.
+    IncompressiblePages,
+    /// Gauge: pages whose bytes are not on their home node.
+    MisplacedPages,
+    /// Pages stored.
+    PagesOut,
+    /// Pages loaded or read.
+    PagesIn,
+    RejectFull,
+    RejectCompressPoor,
+    RejectAllocFail,
+    RejectBusy,
+    CorruptLoads,
+}
+
+const COUNTERS: usize = Counter::CorruptLoads as usize + 1;
+
+#[repr(align(128))]
+#[derive(Default)]
+struct Stripe([AtomicU64; COUNTERS]);
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    stripes: [Stripe; STRIPES],
+}
+
+impl Counters {
+    #[inline]
+    pub(crate) fn add(&self, counter: Counter, n: u64) {
+        self.stripes[thread_index() % STRIPES].0[counter as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn sub(&self, counter: Counter, n: u64) {
+        self.stripes[thread_index() % STRIPES].0[counter as usize].fetch_sub(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self, counter: Counter) -> u64 {
+        let sum =
+            |sum: u64, stripe: &Stripe| sum.wrapping_add(stripe.0[counter as usize].load(Ordering::Relaxed));
+        self.stripes.iter().fold(0, sum)
+    }
+}

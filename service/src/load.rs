@@ -1,0 +1,240 @@
+//! Loading and invalidating.
+
+use std::cell::Cell;
+
+use zfolio_accel::{EngineError, Job, Page, PageBytes, Purpose, crc32};
+
+use crate::claim::{Held, SlotGuard};
+use crate::counters::Counter;
+use crate::error::{InvalidateError, LoadError};
+use crate::folio::SwapEntry;
+use crate::park::TimedOut;
+use crate::zswap::Zswap;
+
+/// Slots that a batch holds at once.
+const BATCH: usize = 64;
+
+impl Zswap {
+    /// Loads the page of `entry` into `page`. The store does not have it any more then, as with zswap.
+    ///
+    /// # Errors
+    /// See [`LoadError`]. The entry is kept, and the bytes of `page` are undefined.
+    pub fn load(&self, entry: SwapEntry, page: &mut PageBytes) -> Result<(), LoadError> {
+        let guard = self.lock_for_load(entry)?;
+        self.decompress(entry, &guard, page)?;
+        guard.remove();
+        Ok(())
+    }
+
+    /// Loads the page of `entry` into `page` and keeps it in the store, where it counts as used again.
+    ///
+    /// # Errors
+    /// As [`load`](Zswap::load).
+    pub fn read(&self, entry: SwapEntry, page: &mut PageBytes) -> Result<(), LoadError> {
+        let guard = self.lock_for_load(entry)?;
+        self.decompress(entry, &guard, page)?;
+        guard.mark_referenced();
+        Ok(())
+    }
+
+    /// Loads the pages of `entries` into `pages`, many in flight at once, and tells `each` how it went, with the
+    /// index of the entry. Every entry is told of once; the order is the store's. Of an entry that is named twice,
+    /// one is loaded and the other not found.
+    ///
+    /// `each` runs when the page is in the caller's hands and out of the store. It must not call this store for
+    /// slots of the same batch: it would wait for itself, until the deadline. Should it panic, pages that it was
+    /// not yet told of are still in the store.
+    ///
+    /// # Panics
+    /// When there are fewer pages than entries.
+    pub fn load_batch(
+        &self,
+        entries: &[SwapEntry],
+        pages: &mut [Page],
+        mut each: impl FnMut(usize, Result<(), LoadError>),
+    ) {
+        assert!(pages.len() >= entries.len(), "{} entries, {} pages", entries.len(), pages.len());
+        for (batch, (entries, pages)) in entries.chunks(BATCH).zip(pages.chunks_mut(BATCH)).enumerate() {
+            self.load_some(entries, pages, |index, result| each(batch * BATCH + index, result));
+        }
+    }
+
+    /// Loads at most [`BATCH`] pages.
+    fn load_some(
+        &self,
+        entries: &[SwapEntry],
+        pages: &mut [Page],
+        mut each: impl FnMut(usize, Result<(), LoadError>),
+    ) {
+        // Locks are taken in ascending order, each slot's once; so no two batches wait for each other.
+        let mut order: [usize; BATCH] = std::array::from_fn(|index| index);
+        let order = &mut order[..entries.len()];
+        order.sort_unstable_by_key(|&index| (entries[index], index));
+        let mut guards = [const { None }; BATCH];
+        let mut results = [Ok(()); BATCH];
+        let mut before = None;
+        for &index in order.iter() {
+            if before.replace(entries[index]) == Some(entries[index]) {
+                results[index] = Err(LoadError::NotFound);
+                continue;
+            }
+            match self.lock_for_load(entries[index]) {
+                Ok(guard) => guards[index] = Some(guard),
+                Err(error) => results[index] = Err(error),
+            }
+        }
+        self.decompress_all(entries, pages, &guards, &mut results);
+        for &index in order.iter() {
+            if results[index].is_ok()
+                && let Some(guard) = guards[index].take()
+            {
+                guard.remove();
+            }
+            each(index, results[index]);
+        }
+    }
+
+    /// Decompresses the pages of all `guards`; those that are compressed go through a channel together.
+    fn decompress_all(
+        &self,
+        entries: &[SwapEntry],
+        pages: &mut [Page],
+        guards: &[Option<SlotGuard<'_>>; BATCH],
+        results: &mut [Result<(), LoadError>; BATCH],
+    ) {
+        let mut jobs: [Option<Job<'_>>; BATCH] = [const { None }; BATCH];
+        let mut indices = [0; BATCH];
+        let mut count = 0;
+        for (index, page) in pages.iter_mut().enumerate().take(entries.len()) {
+            let Some(guard) = &guards[index] else { continue };
+            match guard.held() {
+                Held::Compressed { codec, bytes, crc } => {
+                    jobs[count] = Some(Job::new(codec, bytes, crc, page));
+                    indices[count] = index;
+                    count += 1;
+                }
+                held => results[index] = self.simple(entries[index], held, page),
+            }
+        }
+        if count == 0 {
+            return;
+        }
+        let mut channel = self.channels.checkout(Purpose::Load);
+        channel.decompress(&mut jobs[..count]);
+        for (job, &index) in jobs.iter().flatten().zip(&indices) {
+            results[index] = self.loaded(entries[index], job.result);
+        }
+    }
+
+    #[inline(always)]
+    fn lock_for_load(&self, entry: SwapEntry) -> Result<SlotGuard<'_>, LoadError> {
+        if self.fork.is_child() {
+            return Err(LoadError::Forked);
+        }
+        let slot = self.tree.slot(entry).filter(|slot| !slot.is_vacant()).ok_or(LoadError::NotFound)?;
+        let started = Cell::new(None);
+        let guard = SlotGuard::lock(self, slot, || self.deadline(&started))
+            .map_err(|TimedOut| LoadError::Busy { entry })?;
+        if guard.is_empty() { Err(LoadError::NotFound) } else { Ok(guard) }
+    }
+
+    #[inline(always)]
+    fn decompress(
+        &self,
+        entry: SwapEntry,
+        guard: &SlotGuard<'_>,
+        page: &mut PageBytes,
+    ) -> Result<(), LoadError> {
+        match guard.held() {
+            Held::Compressed { codec, bytes, crc } => {
+                let mut jobs = [Some(Job::new(codec, bytes, crc, page))];
+                self.channels.checkout(Purpose::Load).decompress(&mut jobs);
+                let [job] = jobs;
+                self.loaded(entry, job.map_or(Err(EngineError::NotDone), |job| job.result))
+            }
+            held => self.simple(entry, held, page),
+        }
+    }
+
+    /// The pages that need no engine.
+    #[inline(never)]
+    fn simple(&self, entry: SwapEntry, held: Held<'_>, page: &mut PageBytes) -> Result<(), LoadError> {
+        let result = match held {
+            Held::SameFilled(0) => {
+                page.fill(0);
+                Ok(())
+            }
+            Held::SameFilled(word) => {
+                let (words, _) = page.as_chunks_mut();
+                words.fill(word.to_ne_bytes());
+                Ok(())
+            }
+            Held::Raw { bytes, crc } => {
+                page.copy_from_slice(bytes);
+                if crc32(page) == crc { Ok(()) } else { Err(EngineError::CrcMismatch) }
+            }
+            Held::Nothing | Held::Compressed { .. } => unreachable!("callers deal with these"),
+        };
+        self.loaded(entry, result)
+    }
+
+    #[inline(always)]
+    fn loaded(&self, entry: SwapEntry, result: Result<(), EngineError>) -> Result<(), LoadError> {
+        match result {
+            Ok(()) => {
+                self.counters.add(Counter::PagesIn, 1);
+                Ok(())
+            }
+            Err(error) => {
+                self.counters.add(Counter::CorruptLoads, 1);
+                Err(LoadError::Corrupt { entry, error })
+            }
+        }
+    }
+
+    /// Forgets the page of `entry`, and says whether there was one.
+    ///
+    /// Waits for a write of it to the swap device that is in flight: the slot's place there may be given to
+    /// another page after this.
+    ///
+    /// # Errors
+    /// See [`InvalidateError`].
+    pub fn invalidate(&self, entry: SwapEntry) -> Result<bool, InvalidateError> {
+        Ok(self.invalidate_range(entry, 1)? != 0)
+    }
+
+    /// Forgets the pages of `slots` slots from `first` on, and says how many there were. Slots that do not exist
+    /// hold nothing.
+    ///
+    /// # Errors
+    /// See [`InvalidateError`]; slots before the one that it names are done.
+    pub fn invalidate_range(&self, first: SwapEntry, slots: u32) -> Result<u64, InvalidateError> {
+        if self.fork.is_child() {
+            return Err(InvalidateError::Forked);
+        }
+        let mut pages = 0;
+        let mut offset = u64::from(first.offset());
+        let end = (offset + u64::from(slots)).min(self.tree.len(first.swap_type()).into());
+        while offset < end {
+            let at = u32::try_from(offset).expect("an area ends before 2^32");
+            let entry = SwapEntry::new(first.swap_type(), at);
+            let Some(slot) = self.tree.slot(entry) else {
+                // A leaf that is absent is absent as a whole.
+                offset = self.tree.after_absent(at);
+                continue;
+            };
+            let started = Cell::new(None);
+            let deadline = || self.deadline(&started);
+            if !slot.is_vacant() {
+                let guard = SlotGuard::lock(self, slot, deadline)
+                    .map_err(|TimedOut| InvalidateError::Busy { entry })?;
+                pages += u64::from(!guard.is_empty());
+                guard.remove();
+            }
+            slot.wait_for_writeback(&self.lot, deadline())
+                .map_err(|TimedOut| InvalidateError::WritebackPending { entry })?;
+            offset += 1;
+        }
+        Ok(pages)
+    }
+}

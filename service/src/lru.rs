@@ -1,0 +1,349 @@
+//! LRU lists, one for each tenant and node.
+//!
+//! An entry is on the list of the node that holds its object, from publish until it leaves the tree. Lock order:
+//! slot, then list. The shrinker comes the other way round, so it only *tries* the slot, with the list locked, and
+//! goes on to the next candidate when it fails.
+//!
+//! Free entries for the next stores wait under the same lock: who takes an entry off its list frees it as well.
+//!
+//! The young end is the head. Stored entries come with the referenced mark, and a candidate that has it goes back
+//! to the young end without it: a second chance.
+
+use std::sync::OnceLock;
+
+use crate::entry::{Chain, Entry, EntrySlab, LISTED, Magazines, REFERENCED};
+use crate::folio::TenantId;
+use crate::lazy_array::{LazyArray, OutOfMemory};
+use crate::sync::{Mutex, Ordering, lock};
+use crate::word::EMPTY;
+
+/// One list. What it counts is exact under its lock.
+#[repr(align(128))]
+pub(crate) struct List {
+    /// The index of its node.
+    node: usize,
+    links: Mutex<Links>,
+}
+
+#[derive(Default)]
+struct Links {
+    head: u32,
+    tail: u32,
+    entries: u64,
+    /// Bytes of the entries' objects.
+    object_bytes: u64,
+    /// Free entries of this node.
+    free: Magazines,
+}
+
+/// Entries linked by `prev` and `next` that are on no list yet.
+#[derive(Default)]
+pub(crate) struct Run<'s> {
+    head: u32,
+    tail: u32,
+    tail_entry: Option<&'s Entry>,
+    entries: u64,
+    object_bytes: u64,
+}
+
+impl<'s> Run<'s> {
+    /// Puts an entry that is on no list at the old end of the run.
+    #[inline]
+    pub(crate) fn push(&mut self, id: u32, entry: &'s Entry, object_len: u64) {
+        entry.prev.store(self.tail, Ordering::Relaxed);
+        entry.next.store(EMPTY, Ordering::Relaxed);
+        entry.flags.store(LISTED | REFERENCED, Ordering::Relaxed);
+        match self.tail_entry {
+            None => self.head = id,
+            Some(tail) => tail.next.store(id, Ordering::Relaxed),
+        }
+        (self.tail, self.tail_entry) = (id, Some(entry));
+        self.entries += 1;
+        self.object_bytes += object_len;
+    }
+}
+
+impl List {
+    pub(crate) fn new(node: usize) -> List {
+        List { node, links: Mutex::new(Links::default()) }
+    }
+
+    /// Some free entries, at least one; what is not used comes back by [`give_entries`](List::give_entries).
+    pub(crate) fn take_entries(&self, slab: &EntrySlab) -> Result<Chain, OutOfMemory> {
+        lock(&self.links).free.take_chain(slab, self.node)
+    }
+
+    /// Takes back entries that were not needed.
+    pub(crate) fn give_entries(&self, slab: &EntrySlab, entries: Chain) {
+        if entries.len() > 0 {
+            lock(&self.links).free.give_chain(slab, self.node, entries);
+        }
+    }
+
+    /// Frees an entry of this list's node that is on no list.
+    pub(crate) fn free(&self, slab: &EntrySlab, id: u32, entry: &Entry) {
+        debug_assert_eq!(entry.home(), self.node);
+        lock(&self.links).free.give(slab, self.node, id, entry);
+    }
+
+    /// Puts a run at the young end, whole.
+    #[inline]
+    pub(crate) fn add(&self, slab: &EntrySlab, run: Run<'_>) {
+        let Some(tail) = run.tail_entry else { return };
+        let mut links = lock(&self.links);
+        tail.next.store(links.head, Ordering::Relaxed);
+        match links.head {
+            EMPTY => links.tail = run.tail,
+            head => slab.at(head).prev.store(run.tail, Ordering::Relaxed),
+        }
+        links.head = run.head;
+        links.entries += run.entries;
+        links.object_bytes += run.object_bytes;
+    }
+
+    /// Takes an entry off the list, and frees it if its memory is of this node. If not, that is left to the caller.
+    #[inline(always)]
+    pub(crate) fn remove(&self, slab: &EntrySlab, id: u32, entry: &Entry, object_len: u64) {
+        // The neighbours may change until the list is locked; this only brings their cache lines, and not while
+        // others wait for the list.
+        warm(slab, entry.prev.load(Ordering::Relaxed));
+        warm(slab, entry.next.load(Ordering::Relaxed));
+        let mut links = lock(&self.links);
+        links.unlink(slab, entry);
+        links.entries -= 1;
+        links.object_bytes -= object_len;
+        if entry.home() == self.node {
+            links.free.give(slab, self.node, id, entry);
+        }
+    }
+
+    /// Gives a listed entry its second chance.
+    #[inline]
+    pub(crate) fn mark_referenced(&self, entry: &Entry) {
+        let flags = &entry.flags;
+        if flags.load(Ordering::Relaxed) & REFERENCED == 0 {
+            let _links = lock(&self.links);
+            flags.store(LISTED | REFERENCED, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks at up to `budget` entries from the old end. One that was referenced goes to the young end without its
+    /// mark; the first other one that `try_take` takes (it tries to lock the slot) is returned, still listed: who
+    /// holds its slot decides what becomes of it. One that `try_take` refuses goes to the young end.
+    #[cfg(any(test, loom))]
+    pub(crate) fn candidate(
+        &self,
+        slab: &EntrySlab,
+        budget: usize,
+        mut try_take: impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        let mut links = lock(&self.links);
+        for _ in 0..budget {
+            let id = links.tail;
+            if id == EMPTY {
+                return None;
+            }
+            let referenced = slab.at(id).flags.load(Ordering::Relaxed) & REFERENCED != 0;
+            if !referenced && try_take(id) {
+                return Some(id);
+            }
+            links.unlink(slab, slab.at(id));
+            links.push_young(slab, id);
+        }
+        None
+    }
+
+    /// Entries and bytes of their objects.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let links = lock(&self.links);
+        (links.entries, links.object_bytes)
+    }
+
+    /// Free entries that wait here.
+    pub(crate) fn free_entries(&self) -> u64 {
+        lock(&self.links).free.len()
+    }
+
+    /// Calls `visit` for every entry from young to old, and says how the links are broken, if they are.
+    pub(crate) fn walk(&self, slab: &EntrySlab, mut visit: impl FnMut(u32)) -> Result<(), String> {
+        let links = lock(&self.links);
+        let (mut id, mut before, mut seen) = (links.head, EMPTY, 0);
+        while id != EMPTY {
+            seen += 1;
+            if seen > links.entries {
+                return Err(format!("LRU list of {} entries goes on after them", links.entries));
+            }
+            let prev = slab.at(id).prev.load(Ordering::Relaxed);
+            if prev != before {
+                return Err(format!("entry {id} has {prev} before it, not {before}"));
+            }
+            visit(id);
+            (before, id) = (id, slab.at(id).next.load(Ordering::Relaxed));
+        }
+        if before != links.tail || seen != links.entries {
+            return Err(format!(
+                "LRU list ends at {before} after {seen}, not at {} after {}",
+                links.tail, links.entries
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[inline]
+fn warm(slab: &EntrySlab, id: u32) {
+    if id != EMPTY {
+        std::hint::black_box(slab.at(id).flags.load(Ordering::Relaxed));
+    }
+}
+
+impl Links {
+    #[inline(always)]
+    fn unlink(&mut self, slab: &EntrySlab, entry: &Entry) {
+        debug_assert!(entry.flags.load(Ordering::Relaxed) & LISTED != 0, "the entry is on no list");
+        let (prev, next) = (entry.prev.load(Ordering::Relaxed), entry.next.load(Ordering::Relaxed));
+        match prev {
+            EMPTY => self.head = next,
+            prev => slab.at(prev).next.store(next, Ordering::Relaxed),
+        }
+        match next {
+            EMPTY => self.tail = prev,
+            next => slab.at(next).prev.store(prev, Ordering::Relaxed),
+        }
+        entry.flags.store(0, Ordering::Relaxed);
+    }
+
+    #[cfg(any(test, loom))]
+    fn push_young(&mut self, slab: &EntrySlab, id: u32) {
+        let entry = slab.at(id);
+        entry.prev.store(EMPTY, Ordering::Relaxed);
+        entry.next.store(self.head, Ordering::Relaxed);
+        match self.head {
+            EMPTY => self.tail = id,
+            head => slab.at(head).prev.store(id, Ordering::Relaxed),
+        }
+        entry.flags.store(LISTED, Ordering::Relaxed);
+        self.head = id;
+    }
+}
+
+/// The lists of tenant 0 and of every other one that has stored something, by node index.
+pub(crate) struct Lru {
+    /// The lists of tenant 0, for those who know no tenants.
+    first: Box<[List]>,
+    /// The lists of the others.
+    tenants: LazyArray<OnceLock<Box<[List]>>, 10, 6>,
+    nodes: usize,
+}
+
+impl Lru {
+    pub(crate) fn new(nodes: usize) -> Lru {
+        Lru { first: (0..nodes).map(List::new).collect(), tenants: LazyArray::new(), nodes }
+    }
+
+    /// The lists of a tenant, made if need be.
+    pub(crate) fn make(&self, tenant: TenantId) -> Result<&[List], OutOfMemory> {
+        if tenant.0 == 0 {
+            return Ok(&self.first);
+        }
+        let index = usize::from(tenant.0);
+        let cell = match self.tenants.get(index) {
+            Some(cell) => cell,
+            None => {
+                self.tenants.make_leaf(index)?;
+                self.tenants.at(index)
+            }
+        };
+        Ok(cell.get_or_init(|| (0..self.nodes).map(List::new).collect()))
+    }
+
+    /// The list of an entry that was published, so that its lists are there.
+    #[inline(always)]
+    pub(crate) fn list(&self, tenant: TenantId, node: usize) -> &List {
+        match tenant.0 {
+            0 => &self.first[node],
+            number => {
+                &self.tenants.at(number.into()).get().expect("made before the store was published")[node]
+            }
+        }
+    }
+
+    /// All lists, with their tenant and node index.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = (TenantId, usize, &List)> {
+        let cells = self.tenants.leaves().flat_map(|(first, leaf)| {
+            leaf.iter().enumerate().filter_map(move |(i, cell)| Some((first + i, cell.get()?)))
+        });
+        let first = std::iter::once((0, &self.first));
+        first.chain(cells).flat_map(|(index, lists)| {
+            let tenant = TenantId(u16::try_from(index).expect("65536 tenants"));
+            lists.iter().enumerate().map(move |(node, list)| (tenant, node, list))
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.tenants.bytes() + self.lists().map(|(_, _, list)| size_of_val(list) as u64).sum::<u64>()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use zfolio_accel::NodeId;
+
+    fn slab_with(entries: u32) -> (EntrySlab, Vec<u32>) {
+        let slab = EntrySlab::new(&[NodeId(0)]);
+        let mut magazines = Magazines::default();
+        let ids = (0..entries).map(|_| magazines.take(&slab, 0).unwrap().0).collect();
+        (slab, ids)
+    }
+
+    fn order(list: &List, slab: &EntrySlab) -> Vec<u32> {
+        let mut order = Vec::new();
+        list.walk(slab, |id| order.push(id)).unwrap();
+        order
+    }
+
+    fn run<'s>(slab: &'s EntrySlab, ids: &[u32]) -> Run<'s> {
+        let mut run = Run::default();
+        ids.iter().for_each(|&id| run.push(id, slab.at(id), 100));
+        run
+    }
+
+    #[test]
+    fn referenced_entries_get_a_second_chance_and_only_one() {
+        let (slab, ids) = slab_with(3);
+        let list = List::new(0);
+        list.add(&slab, run(&slab, &ids));
+        assert_eq!(list.candidate(&slab, 3, |_| true), None, "all were just stored");
+        assert_eq!(order(&list, &slab), ids, "one round leaves the order");
+        list.mark_referenced(slab.at(ids[2]));
+        assert_eq!(list.candidate(&slab, 2, |_| true), Some(ids[1]), "the oldest was read, the next was not");
+    }
+
+    #[test]
+    fn candidate_whose_slot_is_taken_is_passed_over() {
+        let (slab, ids) = slab_with(3);
+        let list = List::new(0);
+        list.add(&slab, run(&slab, &ids));
+        assert_eq!(list.candidate(&slab, 3, |_| false), None);
+        assert_eq!(list.candidate(&slab, 3, |id| id != ids[2]), Some(ids[1]));
+        assert_eq!(list.counts(), (3, 300), "a candidate stays listed until its slot's holder removes it");
+    }
+
+    #[test]
+    fn removal_from_anywhere_keeps_the_order_of_the_rest() {
+        let (slab, ids) = slab_with(5);
+        let list = List::new(0);
+        list.add(&slab, run(&slab, &ids[3..]));
+        list.add(&slab, run(&slab, &ids[..3]));
+        assert_eq!(order(&list, &slab), ids);
+        for gone in [2, 0, 4] {
+            list.remove(&slab, ids[gone], slab.at(ids[gone]), 100);
+        }
+        assert_eq!(order(&list, &slab), [ids[1], ids[3]]);
+        assert_eq!(list.counts(), (2, 200));
+        list.remove(&slab, ids[1], slab.at(ids[1]), 100);
+        list.remove(&slab, ids[3], slab.at(ids[3]), 100);
+        assert_eq!((order(&list, &slab), list.counts()), (vec![], (0, 0)));
+    }
+}

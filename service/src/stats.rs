@@ -1,0 +1,145 @@
+//! What the store holds and what became of requests, in zswap's words.
+
+use std::fmt;
+
+use zfolio_accel::{FallbackCounts, NodeId, PAGE_SIZE};
+
+use crate::counters::Counter;
+use crate::zswap::Zswap;
+
+/// A snapshot of the whole store. Exact while no operation is under way.
+///
+/// Names that zswap has mean what they mean there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Pages in the store, same-filled ones included.
+    pub stored_pages: u64,
+    /// Pages of zeros among them; they take no memory but their slot.
+    pub zero_pages: u64,
+    /// Pages that another 8-byte word fills; they take no pool memory.
+    pub same_filled_pages: u64,
+    /// Pages kept as they are, because they did not shrink enough.
+    pub stored_incompressible_pages: u64,
+    /// Pages whose bytes are not on the node that the page came from.
+    pub misplaced_pages: u64,
+    /// Bytes of all objects: what the codec made of the pages.
+    pub object_bytes: u64,
+    /// Memory of the pool, the warm stock included: `pool_total_size` of zswap.
+    pub pool_bytes: u64,
+    /// Memory of the pool that is empty and kept for the next stores.
+    pub warm_bytes: u64,
+    /// Everything else that grows with the number of pages: slots, entries, back-references, zspage headers, lists.
+    pub metadata_bytes: u64,
+    /// Pages stored since the start: `zswpout`.
+    pub pages_out: u64,
+    /// Pages loaded or read since the start: `zswpin`.
+    pub pages_in: u64,
+    /// Pages written to a swap device since the start.
+    pub written_back_pages: u64,
+    /// How often the pool's limit, or a node's, was hit.
+    pub pool_limit_hit: u64,
+    /// Stores refused because the pool or node was full.
+    pub reject_full: u64,
+    /// Pages refused because they did not shrink, where such pages are refused.
+    pub reject_compress_poor: u64,
+    /// Stores that failed because there was no memory.
+    pub reject_alloc_fail: u64,
+    /// Stores that gave up waiting for another operation on a slot.
+    pub reject_busy: u64,
+    /// Loads that found a page corrupt.
+    pub corrupt_loads: u64,
+    /// mbind calls that the kernel refused. Memory then comes from where the thread's policy says, and is counted
+    /// where it is.
+    pub refused_policies: u64,
+    /// Pages done in software because the engine failed them.
+    pub fallbacks: FallbackCounts,
+    /// The same by node.
+    pub nodes: Vec<NodeStats>,
+}
+
+/// What is on one node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeStats {
+    /// The node.
+    pub nid: NodeId,
+    /// Pages whose bytes are on this node.
+    pub stored_pages: u64,
+    /// Bytes of their objects.
+    pub object_bytes: u64,
+    /// Memory of the pool on this node, the warm stock included.
+    pub pool_bytes: u64,
+    /// Memory on this node that is empty and kept for the next stores.
+    pub warm_bytes: u64,
+    /// Zspages on this node.
+    pub zspages: u64,
+    /// How often the node's limit was hit.
+    pub limit_hit: u64,
+}
+
+impl Zswap {
+    /// What the store holds, and what became of requests. All zero in a child of fork, which has nothing of it.
+    pub fn stats(&self) -> Stats {
+        if self.fork.is_child() {
+            return Stats::default();
+        }
+        let get = |counter| self.counters.get(counter);
+        let arena = self.pool.arena();
+        let mut stats = Stats {
+            zero_pages: get(Counter::ZeroPages),
+            same_filled_pages: get(Counter::SameFilledPages),
+            stored_incompressible_pages: get(Counter::IncompressiblePages),
+            misplaced_pages: get(Counter::MisplacedPages),
+            pool_bytes: arena.pool_limit().used_pages() * PAGE_SIZE as u64,
+            metadata_bytes: self.tree.bytes()
+                + self.slab.bytes()
+                + self.lru.bytes()
+                + self.pool.metadata_bytes(),
+            pages_out: get(Counter::PagesOut),
+            pages_in: get(Counter::PagesIn),
+            pool_limit_hit: arena.pool_limit().hits(),
+            reject_full: get(Counter::RejectFull),
+            reject_compress_poor: get(Counter::RejectCompressPoor),
+            reject_alloc_fail: get(Counter::RejectAllocFail),
+            reject_busy: get(Counter::RejectBusy),
+            corrupt_loads: get(Counter::CorruptLoads),
+            refused_policies: arena.refused_policies(),
+            fallbacks: self.channels.fallbacks(),
+            ..Stats::default()
+        };
+        for node in 0..self.nodes.len() {
+            let usage = self.pool.usage(node);
+            let limit_hit = arena.node_limit(node).hits();
+            stats.object_bytes += usage.object_bytes;
+            stats.stored_pages += usage.objects;
+            stats.warm_bytes += usage.warm_pages * PAGE_SIZE as u64;
+            stats.pool_limit_hit += limit_hit;
+            stats.nodes.push(NodeStats {
+                nid: self.nodes.nid(node),
+                stored_pages: usage.objects,
+                object_bytes: usage.object_bytes,
+                pool_bytes: usage.pool_pages * PAGE_SIZE as u64,
+                warm_bytes: usage.warm_pages * PAGE_SIZE as u64,
+                zspages: usage.zspages,
+                limit_hit,
+            });
+        }
+        stats.stored_pages += stats.zero_pages + stats.same_filled_pages;
+        stats
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "stored pages           {:>14}", self.stored_pages)?;
+        writeln!(f, "  zero                 {:>14}", self.zero_pages)?;
+        writeln!(f, "  other same-filled    {:>14}", self.same_filled_pages)?;
+        writeln!(f, "  incompressible       {:>14}", self.stored_incompressible_pages)?;
+        writeln!(f, "  not on their node    {:>14}", self.misplaced_pages)?;
+        writeln!(f, "object bytes           {:>14}", self.object_bytes)?;
+        writeln!(f, "pool bytes             {:>14}", self.pool_bytes)?;
+        writeln!(f, "  warm                 {:>14}", self.warm_bytes)?;
+        write!(f, "metadata bytes         {:>14}", self.metadata_bytes)
+    }
+}

@@ -1,0 +1,33 @@
+//! The primitives of what loom checks: std's, or loom's when built with `--cfg loom`.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering},
+};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering},
+};
+
+/// Gives loom what two sequentially consistent accesses give by themselves: loom takes SeqCst accesses for
+/// acquire-release ones and knows a total order of fences only.
+#[inline]
+pub(crate) fn seq_cst_for_loom() {
+    #[cfg(loom)]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
+
+/// Locks a leaf lock. Nothing that runs under one panics half-way, so a poisoned one (by a test's panic, or an
+/// allocation that failed loudly) holds consistent data.
+#[cfg(not(loom))]
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(loom)]
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("a loom test panicked")
+}

@@ -1,0 +1,24 @@
+//! Memory for compressed pages: size classes, zspages, one arena a node.
+//!
+//! A zspage is up to 16 contiguous pages cut into equal objects. Userspace has what the kernel lacks, contiguous
+//! addresses, so objects never straddle anything, and classes can be 16 bytes apart: pages of a zspage get memory
+//! only when an object reaches them, so an unfinished zspage costs address space and not memory.
+//!
+//! | file | concept |
+//! |---|---|
+//! | [`class`] | which object sizes there are, and how a zspage is cut |
+//! | [`zspage`] | the header of a zspage |
+//! | [`backrefs`] | the word of each object: free-list link, or the entry that owns it |
+//! | [`arena`] | address space, memory with a known node, and the stock of warm memory |
+//! | [`pool`] | objects |
+
+mod arena;
+mod backrefs;
+mod class;
+mod pool;
+mod zspage;
+
+pub(crate) use arena::{ArenaConfig, ArenaError};
+#[cfg(test)]
+pub(crate) use pool::Object;
+pub(crate) use pool::{RawObject, ZsPool};

@@ -1,0 +1,112 @@
+//! The header of a zspage: 32 bytes of relaxed atomics.
+//!
+//! While the zspage has objects, its header belongs to the lock of its class on its node; `nid` and `class` do not
+//! change in that time, so the holder of an object may read them. Otherwise it belongs to the lock of the arena
+//! whose slot it is.
+
+use crate::sync::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+
+/// No zspage, no object.
+pub(crate) const NIL: u32 = u32::MAX;
+/// The end of a free list of objects.
+pub(crate) const NO_OBJECT: u16 = u16::MAX;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Zspage {
+    pub(crate) prev: AtomicU32,
+    pub(crate) next: AtomicU32,
+    /// Where its back-references are.
+    pub(crate) backrefs: AtomicU32,
+    /// The index of the node its memory is on.
+    pub(crate) node: AtomicU16,
+    /// The index of the node whose arena the slot belongs to.
+    pub(crate) home: AtomicU16,
+    pub(crate) in_use: AtomicU16,
+    /// Objects it can have: fewer than its shape says once the kernel gave memory of another node.
+    pub(crate) capacity: AtomicU16,
+    /// Objects that were ever used; those from here on are free.
+    pub(crate) bump: AtomicU16,
+    /// The first free object below `bump`.
+    pub(crate) free: AtomicU16,
+    pub(crate) class: AtomicU8,
+    /// Pages with memory, from the first on.
+    pub(crate) populated: AtomicU8,
+    /// The list of its class that it is on.
+    pub(crate) list: AtomicU8,
+    _unused: [u8; 5],
+}
+
+const _: () = assert!(size_of::<Zspage>() <= 32 || cfg!(loom));
+
+impl Zspage {
+    #[inline]
+    pub(crate) fn class(&self) -> usize {
+        self.class.load(Ordering::Relaxed).into()
+    }
+
+    #[inline]
+    pub(crate) fn node(&self) -> usize {
+        self.node.load(Ordering::Relaxed).into()
+    }
+
+    #[inline]
+    pub(crate) fn populated(&self) -> usize {
+        self.populated.load(Ordering::Relaxed).into()
+    }
+}
+
+/// A list of zspages, linked by their headers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ZspageList(pub(crate) u32);
+
+impl Default for ZspageList {
+    fn default() -> ZspageList {
+        ZspageList(NIL)
+    }
+}
+
+impl ZspageList {
+    #[inline]
+    pub(crate) fn push<'a>(&mut self, id: u32, at: impl Fn(u32) -> &'a Zspage) {
+        at(id).prev.store(NIL, Ordering::Relaxed);
+        at(id).next.store(self.0, Ordering::Relaxed);
+        if self.0 != NIL {
+            at(self.0).prev.store(id, Ordering::Relaxed);
+        }
+        self.0 = id;
+    }
+
+    #[inline]
+    pub(crate) fn remove<'a>(&mut self, id: u32, at: impl Fn(u32) -> &'a Zspage) {
+        let (prev, next) = (at(id).prev.load(Ordering::Relaxed), at(id).next.load(Ordering::Relaxed));
+        match prev {
+            NIL => self.0 = next,
+            prev => at(prev).next.store(next, Ordering::Relaxed),
+        }
+        if next != NIL {
+            at(next).prev.store(prev, Ordering::Relaxed);
+        }
+    }
+
+    /// The first of the list, taken off it.
+    pub(crate) fn pop<'a>(&mut self, at: impl Fn(u32) -> &'a Zspage) -> Option<u32> {
+        let id = self.0;
+        (id != NIL).then(|| {
+            self.remove(id, at);
+            id
+        })
+    }
+
+    /// All of the list, from the first on.
+    pub(crate) fn iter<'a, F: Fn(u32) -> &'a Zspage>(&self, at: F) -> impl Iterator<Item = u32> + use<'a, F> {
+        let mut next = self.0;
+        std::iter::from_fn(move || {
+            let id = next;
+            (id != NIL).then(|| {
+                next = at(id).next.load(Ordering::Relaxed);
+                id
+            })
+        })
+    }
+}
