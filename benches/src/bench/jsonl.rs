@@ -1,0 +1,166 @@
+//! Results as JSON lines: one object a corpus, variant and round, and one summary a corpus and variant.
+//!
+//! A round is written when it ends, so a run that is killed leaves what it measured. A summary has the same
+//! names: there they are medians, with `_min` and `_max` beside them. Counts of faults are sums.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::{Value, json};
+
+use super::figures::{self, COLD_STORE, Summary};
+use super::round::Round;
+use super::variant::Variant;
+use super::{Outcome, Setup};
+use crate::corpus::Corpus;
+
+/// One object, its names in the order they were added.
+#[derive(Default)]
+struct Line(Vec<(String, Value)>);
+
+impl Line {
+    fn add(&mut self, name: &str, value: impl Into<Value>) {
+        self.0.push((name.to_owned(), value.into()));
+    }
+
+    fn number(&mut self, name: &str, value: Option<f64>) {
+        self.add(name, value.map_or(Value::Null, rounded));
+    }
+}
+
+impl Serialize for Line {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// Whole numbers as such, others to six digits after the point.
+fn rounded(value: f64) -> Value {
+    if value.fract() == 0.0 && value.abs() < 9e15 {
+        json!(value as i64)
+    } else {
+        json!((value * 1e6).round() / 1e6)
+    }
+}
+
+/// Where the lines go, if anywhere.
+pub(crate) struct JsonLines {
+    out: Option<File>,
+}
+
+impl JsonLines {
+    pub(crate) fn new(out: Option<File>) -> Self {
+        Self { out }
+    }
+
+    pub(crate) fn round(
+        &mut self,
+        setup: &Setup,
+        corpus: &Corpus,
+        variant: &Variant,
+        round: &Round,
+    ) -> io::Result<()> {
+        let mut line = begin("round", setup, corpus, variant);
+        line.add("round", round.number);
+        line.add("arena", round.arena.name());
+        line.add("complete", round.complete());
+        for (name, value) in figures::of_round(round) {
+            line.number(&name, value);
+        }
+        line.add("mismatched_pages", round.faults.mismatched_pages);
+        line.add("rejected_pages", round.faults.rejected_pages);
+        line.add("failed_checks", round.faults.failed_checks);
+        self.write(&line)
+    }
+
+    pub(crate) fn summary(
+        &mut self,
+        setup: &Setup,
+        corpus: &Corpus,
+        outcome: &Outcome<'_>,
+        summary: &Summary,
+    ) -> io::Result<()> {
+        let mut line = begin("summary", setup, corpus, outcome.variant);
+        line.add("rounds_complete", outcome.rounds.iter().filter(|round| round.complete()).count());
+        line.add("arena", if outcome.rounds.len() > 1 { "warm" } else { "cold" });
+        line.add(
+            "complete",
+            outcome.rounds.len() == setup.rounds as usize && outcome.rounds.iter().all(Round::complete),
+        );
+        for (name, spread) in &summary.0 {
+            line.number(name, spread.map(|spread| spread.median));
+            if name.starts_with(COLD_STORE) {
+                // There is one first fill.
+                continue;
+            }
+            line.number(&format!("{name}_min"), spread.map(|spread| spread.min));
+            line.number(&format!("{name}_max"), spread.map(|spread| spread.max));
+        }
+        let faults = outcome.faults();
+        line.add("mismatched_pages", faults.mismatched_pages);
+        line.add("rejected_pages", faults.rejected_pages);
+        line.add("failed_checks", faults.failed_checks);
+        self.write(&line)
+    }
+
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        let Some(out) = &mut self.out else { return Ok(()) };
+        let mut text = serde_json::to_string(line)?;
+        text.push('\n');
+        out.write_all(text.as_bytes())
+    }
+}
+
+/// What every line begins with: what was measured, where and how.
+fn begin(kind: &str, setup: &Setup, corpus: &Corpus, variant: &Variant) -> Line {
+    let mut line = Line::default();
+    line.add("kind", kind);
+    line.add("corpus", corpus.name.as_str());
+    line.add("codec", variant.codec.name());
+    line.add("codec_reason", variant.codec_reason);
+    line.add("backend", variant.backend.as_str());
+    line.add("backend_report", variant.backend_report.as_str());
+    line.add("folio_bytes", setup.folio_pages * 4096);
+    line.add("threads", setup.threads);
+    line.add("window", setup.window);
+    line.add("pages", setup.pages.unwrap_or(corpus.facts.pages));
+    line.add("rounds", setup.rounds);
+    line.add("corpus_sha256", corpus.facts.sha256.as_str());
+    line.add("corpus_pages", corpus.facts.pages);
+    line.add("corpus_origin", corpus.origin.as_str());
+    line.add("corpus_zero_pages", corpus.facts.zero_pages);
+    line.add("corpus_same_filled_nonzero_pages", corpus.facts.same_filled_nonzero_pages);
+    line.add("corpus_duplicate_pages", corpus.facts.duplicate_pages);
+    line.add("version", env!("CARGO_PKG_VERSION"));
+    line.add("commit", super::COMMIT.map_or(Value::Null, Value::from));
+    line.add("measured_at", setup.measured_at.as_str());
+    line.add("cpu_model", setup.machine.cpu_model.as_str());
+    line.add("cpus", setup.machine.cpus);
+    line.add("kernel", setup.machine.kernel.as_str());
+    line.add("memory_nodes", setup.machine.memory_nodes);
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_stay_whole_and_names_keep_their_order() {
+        let mut line = Line::default();
+        line.add("kind", "round");
+        line.number("b", Some(3.0));
+        line.number("a", Some(1.234_567_89));
+        line.number("none", None);
+        assert_eq!(
+            serde_json::to_string(&line).unwrap(),
+            r#"{"kind":"round","b":3,"a":1.234568,"none":null}"#
+        );
+    }
+}

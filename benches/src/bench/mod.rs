@@ -1,0 +1,341 @@
+//! `zfolio bench`: pages through the store and back, every byte compared, and what that took.
+//!
+//! For each corpus a fresh store a codec; for each round each store in turn is filled, read in order and emptied
+//! at random. The order of the codecs turns round from round to round, so that neither always runs first.
+
+mod crew;
+mod figures;
+mod jsonl;
+mod plan;
+mod round;
+mod stopwatch;
+mod table;
+mod variant;
+mod worker;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+
+use zfolio::{Config, MAX_SWAP_SLOTS};
+use zfolio_accel::{MAX_WINDOW, NodeId, Topology, numa};
+
+use self::crew::Crew;
+use self::figures::Summary;
+use self::jsonl::JsonLines;
+use self::round::{Growth, Round};
+use self::variant::{BackendChoice, CodecChoice, Variant};
+use self::worker::{Faults, Worker};
+use crate::corpus::{Corpus, CorpusError, builtin};
+use crate::interrupt::{self, Interrupt};
+use crate::machine::{Machine, now_utc};
+use crate::progress::Progress;
+
+/// The commit this was built from, where the build was told.
+pub(crate) const COMMIT: Option<&str> = option_env!("ZFOLIO_COMMIT");
+
+/// A swap type of this store has at most so many slots.
+const MAX_PAGES: u64 = MAX_SWAP_SLOTS as u64;
+
+/// Arguments of `zfolio bench`.
+#[derive(Debug, clap::Args)]
+#[command(
+    about = "Store, read and load real pages, compare every byte, and print what it took",
+    after_help = "\
+Without --corpus the pages are the machine's own: live memory of a workload process, programs and shared objects,
+text files. Nothing needs to be installed, and nothing is written except --json's FILE.
+
+Every round stores all pages, reads them all in order (the store keeps them) and loads them all in random order (the
+store gives them up). Each page that comes back is compared with its source, outside the timed part. The first round
+touches fresh memory; its store is told apart from the later ones (JSON: arena, store_cold_*).
+
+JSON lines: an object a corpus, codec and round (\"kind\": \"round\"), and one a corpus and codec with the medians
+(\"kind\": \"summary\", with _min and _max). ratio and the like are null for pages that need no memory.
+
+Exit codes: 0 every byte was right; 1 a page came back different or was refused, or nothing could be measured;
+2 wrong arguments; 130 Ctrl-C, after printing what had been measured."
+)]
+pub(crate) struct BenchArgs {
+    /// Pages to measure with, as `zfolio capture` writes them; may be given again
+    #[arg(long, value_name = "FILE.pages")]
+    corpus: Vec<PathBuf>,
+    /// Repeat or cut each corpus to this many pages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_PAGES))]
+    pages: Option<u64>,
+    /// Codec; lz4 and deflate are compared when it is not given
+    #[arg(long, value_enum)]
+    codec: Option<CodecChoice>,
+    /// What compresses
+    #[arg(long, value_enum, default_value = "auto")]
+    backend: BackendChoice,
+    /// Pages stored in one call
+    #[arg(long, value_name = "SIZE", value_enum, default_value = "64K", ignore_case = true)]
+    folio: FolioChoice,
+    /// Pages in flight at once [default: the store's own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_WINDOW as u64))]
+    window: Option<u64>,
+    /// Threads, each with slots of its own
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    threads: u64,
+    /// Rounds to take the median of
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: u32,
+    /// Write the results to this file as JSON lines too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Folio sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum FolioChoice {
+    #[value(name = "4K")]
+    Page,
+    #[value(name = "16K")]
+    Small,
+    #[value(name = "64K")]
+    Medium,
+    #[value(name = "2M")]
+    Huge,
+}
+
+impl FolioChoice {
+    fn pages(self) -> u32 {
+        match self {
+            Self::Page => 1,
+            Self::Small => 4,
+            Self::Medium => 16,
+            Self::Huge => 512,
+        }
+    }
+}
+
+/// Why nothing was measured.
+#[derive(Debug)]
+pub(crate) enum BenchError {
+    Corpus(CorpusError),
+    Json { path: PathBuf, error: io::Error },
+    Store(String),
+    Threads(io::Error),
+    TooManyPages { corpus: String, pages: u64 },
+    TooManyThreads { corpus: String, pages: u64, threads: usize },
+}
+
+impl std::fmt::Display for BenchError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Corpus(error) => error.fmt(f),
+            Self::Json { path, error } => write!(f, "{} cannot be written: {error}", path.display()),
+            Self::Store(error) => write!(f, "the store cannot be opened: {error}"),
+            Self::Threads(error) => write!(f, "threads cannot be started: {error}"),
+            Self::TooManyPages { corpus, pages } => {
+                write!(
+                    f,
+                    "corpus {corpus} has {pages} pages; at most {MAX_PAGES} can be measured: cut it with --pages"
+                )
+            }
+            Self::TooManyThreads { corpus, pages, threads } => write!(
+                f,
+                "corpus {corpus}: {pages} pages make fewer folios than the {threads} threads; ask for fewer \
+                 --threads, a smaller --folio or more --pages"
+            ),
+        }
+    }
+}
+
+/// What all corpora are measured with.
+pub(crate) struct Setup {
+    machine: Machine,
+    measured_at: String,
+    nid: NodeId,
+    pages: Option<u64>,
+    codec: Option<CodecChoice>,
+    backend: BackendChoice,
+    folio_pages: u32,
+    window: usize,
+    threads: usize,
+    rounds: u32,
+}
+
+impl Setup {
+    fn new(args: &BenchArgs) -> Self {
+        Self {
+            machine: Machine::read(),
+            measured_at: now_utc(),
+            nid: own_node(),
+            pages: args.pages,
+            codec: args.codec,
+            backend: args.backend,
+            folio_pages: args.folio.pages(),
+            window: args.window.map_or(Config::default().window, |window| window as usize),
+            threads: args.threads as usize,
+            rounds: args.rounds,
+        }
+    }
+}
+
+/// The rounds of one variant on one corpus.
+pub(crate) struct Outcome<'a> {
+    variant: &'a Variant,
+    rounds: Vec<Round>,
+}
+
+impl Outcome<'_> {
+    fn faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        self.rounds.iter().for_each(|round| faults.add(round.faults.clone()));
+        faults
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, BenchError> {
+    let setup = Setup::new(args);
+    let json_error = |error| BenchError::Json { path: args.json.clone().unwrap_or_default(), error };
+    let mut progress = Progress::new();
+    // All corpora before the first measurement: a broken one is found out at once.
+    let corpora = if args.corpus.is_empty() {
+        match builtin::gather(interrupt, &mut progress) {
+            Err(CorpusError::Interrupted) => {
+                eprintln!("zfolio: {}", CorpusError::Interrupted);
+                return Ok(ExitCode::from(interrupt::EXIT_CODE));
+            }
+            gathered => gathered.map_err(BenchError::Corpus)?,
+        }
+    } else {
+        let read = |path: &PathBuf| Corpus::read(path).map_err(BenchError::Corpus);
+        args.corpus.iter().map(read).collect::<Result<_, _>>()?
+    };
+    for corpus in &corpora {
+        check(&setup, corpus)?;
+    }
+    let mut json = JsonLines::new(args.json.as_deref().map(File::create).transpose().map_err(json_error)?);
+    let mut run = Run { setup: &setup, interrupt, progress, faults: Faults::default(), headed: false };
+    let mut printed = true;
+    for mut corpus in corpora {
+        if !interrupt.raised() {
+            printed &= run.corpus(&mut corpus, &mut json, &json_error)?;
+        }
+    }
+    if run.headed {
+        printed &= crate::print(&table::footer(&setup)).is_ok();
+    }
+    let faults = run.faults;
+    if faults.any() {
+        eprintln!(
+            "zfolio: THE STORE FAILED: {} mismatched pages, {} pages refused, {} checks failed",
+            faults.mismatched_pages, faults.rejected_pages, faults.failed_checks
+        );
+        faults.examples.iter().for_each(|example| eprintln!("zfolio:   {example}"));
+        return Ok(ExitCode::FAILURE);
+    }
+    if interrupt.raised() {
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
+    }
+    Ok(if printed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Can this corpus be measured as asked? Better known before the first minute than after it.
+fn check(setup: &Setup, corpus: &Corpus) -> Result<(), BenchError> {
+    let pages = setup.pages.unwrap_or(corpus.facts.pages);
+    if pages > MAX_PAGES {
+        return Err(BenchError::TooManyPages { corpus: corpus.name.clone(), pages });
+    }
+    match plan::deal(pages as u32, setup.folio_pages, setup.threads) {
+        Some(_) => Ok(()),
+        None => {
+            Err(BenchError::TooManyThreads { corpus: corpus.name.clone(), pages, threads: setup.threads })
+        }
+    }
+}
+
+/// The node of the CPU that this runs on, as a memory manager's pages would be.
+fn own_node() -> NodeId {
+    let topology = Topology::read(Path::new("/sys")).unwrap_or_else(|_| Topology::single_node());
+    let here = numa::current_cpu().and_then(|cpu| topology.node_of_cpu(cpu));
+    here.or_else(|| topology.nodes().first().map(|node| node.nid)).unwrap_or(NodeId(0))
+}
+
+/// A run over all corpora.
+struct Run<'a> {
+    setup: &'a Setup,
+    interrupt: &'a Interrupt,
+    progress: Progress,
+    faults: Faults,
+    /// The table's header is out.
+    headed: bool,
+}
+
+impl Run<'_> {
+    /// Measures one corpus and reports it; `false` when the report could not be printed.
+    fn corpus(
+        &mut self,
+        corpus: &mut Corpus,
+        json: &mut JsonLines,
+        json_error: &dyn Fn(io::Error) -> BenchError,
+    ) -> Result<bool, BenchError> {
+        let setup = self.setup;
+        let pages = setup.pages.unwrap_or(corpus.facts.pages) as u32;
+        corpus.arrange(u64::from(pages), setup.folio_pages);
+        let corpus = &*corpus;
+        let shares =
+            plan::deal(pages, setup.folio_pages, setup.threads).expect("checked before the first corpus");
+        let variants = Variant::open_all(setup, pages)?;
+        let source = corpus.arranged();
+        let workers = shares.iter().map(|share| Worker::new(source, share, setup.nid)).collect();
+        let mut outcomes: Vec<Outcome<'_>> =
+            variants.iter().map(|variant| Outcome { variant, rounds: Vec::new() }).collect();
+        thread::scope(|scope| {
+            let crew = Crew::start(scope, workers, self.interrupt).map_err(BenchError::Threads)?;
+            self.rounds(corpus, &crew, &mut outcomes, json).map_err(json_error)
+        })?;
+        self.progress.clear();
+        let summaries: Vec<_> = outcomes
+            .iter()
+            .filter(|outcome| !outcome.rounds.is_empty())
+            .map(|outcome| (outcome, Summary::of(&outcome.rounds)))
+            .collect();
+        for (outcome, summary) in &summaries {
+            json.summary(setup, corpus, outcome, summary).map_err(json_error)?;
+            self.faults.add(outcome.faults());
+        }
+        let Some((first, _)) = summaries.first() else { return Ok(true) };
+        let mut text = String::new();
+        if !std::mem::replace(&mut self.headed, true) {
+            text = table::header(setup, first);
+        }
+        text += &table::block(setup, corpus, &summaries);
+        Ok(crate::print(&text).is_ok())
+    }
+
+    /// All rounds of a corpus, until Ctrl-C.
+    fn rounds<'a>(
+        &mut self,
+        corpus: &Corpus,
+        crew: &Crew<'a>,
+        outcomes: &mut [Outcome<'a>],
+        json: &mut JsonLines,
+    ) -> io::Result<()> {
+        let mut growths = vec![Growth::new(); outcomes.len()];
+        for number in 1..=self.setup.rounds {
+            let mut order: Vec<usize> = (0..outcomes.len()).collect();
+            if number % 2 == 0 {
+                order.reverse();
+            }
+            for index in order {
+                if self.interrupt.raised() {
+                    return Ok(());
+                }
+                let variant = outcomes[index].variant;
+                let label =
+                    format!("{}, {}, round {number} of {}", corpus.name, variant.codec, self.setup.rounds);
+                let growth = &mut growths[index];
+                let round = round::run(number, crew, &variant.zswap, growth, &mut self.progress, &label);
+                json.round(self.setup, corpus, variant, &round)?;
+                outcomes[index].rounds.push(round);
+            }
+        }
+        Ok(())
+    }
+}

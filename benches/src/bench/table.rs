@@ -1,0 +1,295 @@
+//! The report for people: what was measured, then a block for each corpus.
+//!
+//! At most 120 columns, because it is read in pipes and pasted into mails. Spread is `median [min..max]`.
+
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use zfolio_accel::PAGE_SIZE;
+
+use super::figures::{COLD_STORE, Spread, Summary, prefix};
+use super::worker::Pass;
+use super::{Outcome, Setup};
+use crate::corpus::Corpus;
+use crate::quantity::{Scale, bytes, nanoseconds, percent, plural};
+
+/// What stands above all blocks.
+pub(crate) fn header(setup: &Setup, outcome: &Outcome<'_>) -> String {
+    let commit = super::COMMIT.map(|commit| format!(" (commit {commit})")).unwrap_or_default();
+    let variant = outcome.variant;
+    format!(
+        "zfolio {}{commit} bench, {}\n\
+         machine   {}\n\
+         backend   {}\n\
+         codec     {}\n\
+         setup     folios of {}, window {}, {}, {}; rounds of all codecs interleaved\n\
+         figures   median [min..max] over rounds; every byte that came back was compared with its source\n",
+        env!("CARGO_PKG_VERSION"),
+        setup.measured_at,
+        setup.machine,
+        variant.backend_report,
+        codec_line(setup, outcome),
+        folio(setup.folio_pages),
+        setup.window,
+        plural(setup.threads as u64, "thread"),
+        plural(u64::from(setup.rounds), "round"),
+    )
+}
+
+fn codec_line(setup: &Setup, outcome: &Outcome<'_>) -> String {
+    match setup.codec {
+        None => "lz4 and deflate compared; --codec names one".to_owned(),
+        Some(_) => format!("{} ({})", outcome.variant.codec, outcome.variant.codec_reason),
+    }
+}
+
+fn folio(pages: u32) -> String {
+    bytes(f64::from(pages) * PAGE_SIZE as f64).replace(".0", "")
+}
+
+/// The block of one corpus.
+pub(crate) fn block(setup: &Setup, corpus: &Corpus, outcomes: &[(&Outcome<'_>, Summary)]) -> String {
+    let facts = &corpus.facts;
+    let mut text = String::new();
+    let used = match setup.pages {
+        Some(pages) if pages != facts.pages => {
+            format!(
+                ", {} to {}",
+                if pages > facts.pages { "repeated" } else { "cut evenly" },
+                plural(pages, "page")
+            )
+        }
+        _ => String::new(),
+    };
+    let size = bytes((facts.pages * PAGE_SIZE as u64) as f64);
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "\ncorpus {}: {} ({size}){used}, sha256 {}\n  {}\n  zero {}, other same-filled {}, duplicates {}",
+        corpus.name,
+        plural(facts.pages, "page"),
+        facts.short_sha256(),
+        corpus.origin,
+        percent(facts.zero_pages, facts.pages),
+        percent(facts.same_filled_nonzero_pages, facts.pages),
+        percent(facts.duplicate_pages, facts.pages),
+    );
+    for note in &corpus.notes {
+        let _ = writeln!(text, "  note: {note}");
+    }
+    let mut cut_short = outcomes.iter().filter(|(outcome, _)| {
+        outcome.rounds.len() < setup.rounds as usize || outcome.rounds.iter().any(|round| !round.complete())
+    });
+    if cut_short.next().is_some() {
+        let rounds: Vec<String> = outcomes
+            .iter()
+            .map(|(outcome, _)| {
+                let complete = outcome.rounds.iter().filter(|round| round.complete()).count();
+                format!("{} {complete} of {}", outcome.variant.codec, setup.rounds)
+            })
+            .collect();
+        let _ = writeln!(text, "  INTERRUPTED: complete rounds: {}", rounds.join(", "));
+    }
+    let _ = write!(text, "\n{}\n{}", lines(&speed(outcomes)), lines(&memory(outcomes)));
+    for (outcome, _) in outcomes {
+        let faults = outcome.faults();
+        if faults.any() {
+            let _ = writeln!(
+                text,
+                "  {}: {} MISMATCHED, {} refused, {} FAILED",
+                outcome.variant.codec,
+                plural(faults.mismatched_pages, "page"),
+                plural(faults.rejected_pages, "page"),
+                plural(faults.failed_checks, "check")
+            );
+        }
+    }
+    text
+}
+
+/// What stands below all blocks.
+pub(crate) fn footer(setup: &Setup) -> String {
+    let calls = if setup.folio_pages == 1 {
+        "a page".into()
+    } else {
+        format!("a folio of {}", folio(setup.folio_pages))
+    };
+    let cold = if setup.rounds > 1 {
+        "first store fills memory the process has never touched; store fills it again"
+    } else {
+        "store is the first fill, of memory the process has never touched"
+    };
+    format!(
+        "\n{cold}\n\
+         p50, p99, max: latency of a call; a store is {calls}, a read or load is a page\n\
+         wall/page: time of the slowest thread; CPU/page: CPU time of all threads\n\
+         ratio: bytes stored / bytes of compressed objects; raw pages: stored as they are, as they do not compress\n\
+         allocated/compressed: resident arena, as the kernel counts it / bytes of objects\n\
+         warm stock: memory that was kept for the next stores, given back before the rest is measured\n\
+         memory/page: resident arena and metadata\n"
+    )
+}
+
+fn speed_table() -> Table {
+    table(&["codec", "pass", "pages/s", "MB/s", "wall/page", "CPU/page", "p50", "p99", "max"], 2)
+}
+
+fn memory_table() -> Table {
+    let header = [
+        "codec",
+        "ratio",
+        "allocated/\ncompressed",
+        "warm\nstock",
+        "metadata\n/page",
+        "memory\n/page",
+        "RssAnon\ngrowth",
+        "zero\npages",
+        "same-\nfilled",
+        "raw\npages",
+        "mis-\nmatched",
+    ];
+    table(&header, 1)
+}
+
+fn speed(outcomes: &[(&Outcome<'_>, Summary)]) -> Table {
+    let mut table = speed_table();
+    for (outcome, summary) in outcomes {
+        let passes = [
+            ("first store", COLD_STORE),
+            ("store", prefix(Pass::Store)),
+            ("read in order", prefix(Pass::Read)),
+            ("load at random", prefix(Pass::Load)),
+        ];
+        let mut codec = outcome.variant.codec.name();
+        for (name, prefix) in passes {
+            let figure = |name: &str| summary.get(&format!("{prefix}_{name}"));
+            if figure("pages_per_s").is_none() {
+                continue;
+            }
+            table.add_row([
+                std::mem::take(&mut codec).to_owned(),
+                name.to_owned(),
+                spread(figure("pages_per_s"), Scale::of_count),
+                median(figure("mb_per_s"), |value| format!("{value:.0}")),
+                median(figure("wall_ns_per_page"), nanoseconds),
+                spread(figure("cpu_ns_per_page"), Scale::of_nanoseconds),
+                median(figure("call_p50_ns"), nanoseconds),
+                median(figure("call_p99_ns"), nanoseconds),
+                // The worst call of all rounds: a median of maxima would hide it.
+                figure("call_max_ns").map_or_else(missing, |spread| nanoseconds(spread.max)),
+            ]);
+        }
+    }
+    table
+}
+
+fn memory(outcomes: &[(&Outcome<'_>, Summary)]) -> Table {
+    let mut table = memory_table();
+    for (outcome, summary) in outcomes {
+        let whole = |name| median(summary.get(name), |value| format!("{value:.0}"));
+        table.add_row([
+            outcome.variant.codec.name().to_owned(),
+            median(summary.get("ratio"), |value| format!("{value:.3}")),
+            density(summary.get("allocated_over_compressed")),
+            median(summary.get("warm_bytes"), bytes),
+            median(summary.get("metadata_bytes_per_page"), |value| format!("{value:.1} B")),
+            median(summary.get("memory_bytes_per_page"), |value| format!("{value:.0} B")),
+            median(summary.get("rss_anon_growth_bytes"), bytes),
+            whole("zero_pages"),
+            whole("same_filled_pages"),
+            whole("raw_pages"),
+            outcome.faults().mismatched_pages.to_string(),
+        ]);
+    }
+    table
+}
+
+/// A table without borders; columns from `numbers` on are aligned to the right.
+fn table(header: &[&str], numbers: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(TableStyle::new().header_separator(LineStyle::new('-', '-', '-', '-')));
+    table.set_header(header.iter().copied());
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 1));
+        if index >= numbers {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn lines(table: &Table) -> String {
+    table.lines().map(|line| format!(" {}\n", line.trim_end())).collect()
+}
+
+fn missing() -> String {
+    "-".to_owned()
+}
+
+fn median(figure: Option<Spread>, format: impl Fn(f64) -> String) -> String {
+    figure.map_or_else(missing, |spread| format(spread.median))
+}
+
+/// `1.012 [1.010..1.015]`.
+fn density(figure: Option<Spread>) -> String {
+    let Some(figure) = figure else { return missing() };
+    let [median, min, max] = [figure.median, figure.min, figure.max].map(|value| format!("{value:.3}"));
+    if min == max { median } else { format!("{median} [{min}..{max}]") }
+}
+
+/// `312 k [300..320]`, in the scale of the median; no brackets when all three read alike.
+fn spread(figure: Option<Spread>, scale: impl Fn(f64) -> Scale) -> String {
+    let Some(Spread { median, min, max }) = figure else { return missing() };
+    let scale = scale(median);
+    let [median, min, max] = [median, min, max].map(|value| scale.number(value));
+    if min == median && max == median {
+        median + scale.unit
+    } else {
+        format!("{median}{} [{min}..{max}]", scale.unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_is_written_in_the_scale_of_its_median() {
+        let of = |median, min, max| spread(Some(Spread { median, min, max }), Scale::of_count);
+        assert_eq!(of(312_000.0, 300_000.0, 320_400.0), "312 k [300..320]");
+        assert_eq!(of(1_000_000.0, 900_000.0, 1_100_000.0), "1.00 M [0.90..1.10]");
+        assert_eq!(of(5.0, 5.0, 5.0), "5");
+        assert_eq!(spread(None, Scale::of_count), "-");
+    }
+
+    #[test]
+    fn the_widest_row_fits_120_columns() {
+        let mut speed = speed_table();
+        let wide = [
+            "deflate",
+            "load at random",
+            "9.99 M [0.01..99.99]",
+            "99999",
+            "9999 ns",
+            "9.99 us [9.99..999.99]",
+        ];
+        speed.add_row(wide.into_iter().chain(["99.9 ms"; 3]));
+        let mut memory = memory_table();
+        memory.add_row([
+            "deflate",
+            "999.999",
+            "1.017 [1.016..1.018]",
+            "1024.0 MiB",
+            "48.0 B",
+            "4096 B",
+            "1024.0 MiB",
+            "1000000",
+            "1000000",
+            "1000000",
+            "1000000",
+        ]);
+        for line in lines(&speed).lines().chain(lines(&memory).lines()) {
+            assert!(line.chars().count() <= 120, "{line}");
+        }
+    }
+}

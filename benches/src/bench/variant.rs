@@ -1,0 +1,75 @@
+//! A store to measure: one codec, with the rest of the configuration alike.
+
+use zfolio::{Config, Limit, Zswap};
+use zfolio_accel::{Backend, Codec, PAGE_SIZE};
+
+use super::worker::SWAP_TYPE;
+use super::{BenchError, Setup};
+
+/// What `--codec` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CodecChoice {
+    /// LZ4 blocks
+    Lz4,
+    /// DEFLATE that an Intel IAA can read
+    Deflate,
+    /// The store's own choice for this machine
+    Auto,
+}
+
+/// What `--backend` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BackendChoice {
+    /// The best this machine has; the table says which and why
+    Auto,
+    /// The CPU
+    Software,
+}
+
+/// A store and how it came to be as it is. Its arena stays warm from round to round.
+pub(crate) struct Variant {
+    pub(crate) zswap: Zswap,
+    pub(crate) codec: Codec,
+    pub(crate) codec_reason: &'static str,
+    /// The backend's name alone, and with the reason for it.
+    pub(crate) backend: String,
+    pub(crate) backend_report: String,
+}
+
+impl Variant {
+    /// Opens the stores to compare: what `--codec` names, or both codecs when it is not given.
+    pub(crate) fn open_all(setup: &Setup, pages: u32) -> Result<Vec<Self>, BenchError> {
+        let compared = "compared with the other codec, as none was asked for";
+        let codecs: &[(Option<Codec>, &'static str)] = match setup.codec {
+            Some(CodecChoice::Lz4) => &[(Some(Codec::Lz4), "asked for")],
+            Some(CodecChoice::Deflate) => &[(Some(Codec::Deflate), "asked for")],
+            Some(CodecChoice::Auto) => &[(None, "chosen by auto")],
+            None => &[(Some(Codec::Lz4), compared), (Some(Codec::Deflate), compared)],
+        };
+        codecs.iter().map(|(codec, reason)| Self::open(*codec, reason, setup, pages)).collect()
+    }
+
+    fn open(
+        codec: Option<Codec>,
+        codec_reason: &'static str,
+        setup: &Setup,
+        pages: u32,
+    ) -> Result<Self, BenchError> {
+        let backend = match setup.backend {
+            BackendChoice::Auto => Backend::Auto,
+            BackendChoice::Software => Backend::Software,
+        };
+        // The default, a share of memory, may be less than the corpus; a full pool is not what is measured.
+        let memory_bytes = setup.machine.memory_bytes.max(u64::from(pages) * 2 * PAGE_SIZE as u64);
+        let max_pool = Limit::Bytes(memory_bytes);
+        // A warm round is warm all through, whatever the size of the corpus.
+        let warm_bytes = memory_bytes;
+        let config =
+            Config { backend, codec, window: setup.window, max_pool, warm_bytes, ..Config::default() };
+        let zswap = Zswap::new(config).map_err(|error| BenchError::Store(error.to_string()))?;
+        zswap.swapon(SWAP_TYPE, pages).map_err(|error| BenchError::Store(error.to_string()))?;
+        let backend_report = zswap.backend_report().to_string();
+        let backend = backend_report.split([' ', ':', '(']).next().unwrap_or_default().to_owned();
+        Ok(Self { codec: zswap.codec(), zswap, codec_reason, backend, backend_report })
+    }
+}

@@ -1,0 +1,231 @@
+//! One thread of a run: stores its folios, reads and loads its pages, and compares every byte.
+//!
+//! Comparing happens between the timed chunks. The thread's buffers are made once, so that a pass allocates
+//! nothing that would show as growth of the store.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use zfolio::{Folio, SwapEntry, Zswap};
+use zfolio_accel::{NodeId, PAGE_SIZE, Page};
+
+use super::plan::Share;
+use super::stopwatch::{CHUNK_PAGES, Stopwatch};
+use crate::corpus::Arranged;
+use crate::corpus::random::Random;
+use crate::interrupt::Interrupt;
+
+/// The swap type all runs use.
+pub(crate) const SWAP_TYPE: u8 = 0;
+
+/// Faults told in words; the rest is only counted.
+const EXAMPLES: usize = 3;
+
+/// What a pass does with every page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// Stores every folio, in order.
+    Store,
+    /// Reads every page in order; the store keeps it.
+    Read,
+    /// Loads every page in random order; the store gives it up.
+    Load,
+}
+
+impl Pass {
+    pub(crate) const ALL: [Self; 3] = [Self::Store, Self::Read, Self::Load];
+}
+
+/// What went wrong: nothing, on a good day.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults {
+    /// Pages that came back different, or not at all although they were stored.
+    pub(crate) mismatched_pages: u64,
+    /// Pages of folios the store refused.
+    pub(crate) rejected_pages: u64,
+    /// Checks of the emptied store that did not hold.
+    pub(crate) failed_checks: u64,
+    pub(crate) examples: Vec<String>,
+}
+
+impl Faults {
+    pub(crate) fn any(&self) -> bool {
+        self.mismatched_pages + self.rejected_pages + self.failed_checks > 0
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.mismatched_pages += other.mismatched_pages;
+        self.rejected_pages += other.rejected_pages;
+        self.failed_checks += other.failed_checks;
+        for example in other.examples {
+            self.tell(|| example);
+        }
+    }
+
+    pub(crate) fn fail_check(&mut self, what: String) {
+        self.failed_checks += 1;
+        self.tell(|| what);
+    }
+
+    fn tell(&mut self, example: impl FnOnce() -> String) {
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(example());
+        }
+    }
+}
+
+/// One thread's part of a run.
+pub(crate) struct Worker<'a> {
+    source: Arranged<'a>,
+    share: &'a Share,
+    nid: NodeId,
+    /// Page numbers, in the order of the current pass.
+    order: Vec<u32>,
+    buffers: Vec<Page>,
+    rejected: HashSet<u32>,
+    watch: Stopwatch,
+    faults: Faults,
+}
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(source: Arranged<'a>, share: &'a Share, nid: NodeId) -> Self {
+        Self {
+            source,
+            share,
+            nid,
+            order: share.slots().collect(),
+            buffers: Page::zeroed_vec(CHUNK_PAGES),
+            rejected: HashSet::new(),
+            watch: Stopwatch::new(),
+            faults: Faults::default(),
+        }
+    }
+
+    /// Pages of this worker.
+    pub(crate) fn pages(&self) -> u64 {
+        self.order.len() as u64
+    }
+
+    /// The clock of the pass that has just ended.
+    pub(crate) fn watch(&mut self) -> &mut Stopwatch {
+        &mut self.watch
+    }
+
+    /// The faults since the last call.
+    pub(crate) fn take_faults(&mut self) -> Faults {
+        std::mem::take(&mut self.faults)
+    }
+
+    /// Brings the pages into the order of `pass`. Not timed.
+    pub(crate) fn prepare(&mut self, pass: Pass, seed: u64) {
+        match pass {
+            Pass::Store => self.rejected.clear(),
+            Pass::Read => self.order.sort_unstable(),
+            Pass::Load => {
+                // From sorted order, so that a seed means the same order in every run.
+                self.order.sort_unstable();
+                Random::new(seed).shuffle(&mut self.order);
+            }
+        }
+    }
+
+    /// Runs a pass; `false` when it was interrupted. `done` counts pages for whoever watches.
+    pub(crate) fn run(&mut self, pass: Pass, zswap: &Zswap, interrupt: &Interrupt, done: &AtomicU64) -> bool {
+        match pass {
+            Pass::Store => self.store(zswap, interrupt, done),
+            Pass::Read => self.fetch("read", interrupt, done, |entry, page| {
+                zswap.read(entry, page).map_err(|error| error.to_string())
+            }),
+            Pass::Load => self.fetch("load", interrupt, done, |entry, page| {
+                zswap.load(entry, page).map_err(|error| error.to_string())
+            }),
+        }
+    }
+
+    fn store(&mut self, zswap: &Zswap, interrupt: &Interrupt, done: &AtomicU64) -> bool {
+        let Self { source, share, nid, rejected, watch, faults, .. } = self;
+        let mut spans = share.folios.as_slice();
+        let mut refusals: Vec<(usize, String)> = Vec::new();
+        while let Some(span) = spans.first() {
+            if interrupt.raised() {
+                return false;
+            }
+            let (chunk, rest) = spans.split_at((CHUNK_PAGES / span.pages as usize).clamp(1, spans.len()));
+            spans = rest;
+            let folios: Vec<Folio<'_>> = chunk
+                .iter()
+                .map(|span| {
+                    let pages = source.pages(span.first, span.pages as usize);
+                    Folio::new(SwapEntry::new(SWAP_TYPE, span.first), *nid, pages)
+                        .expect("spans are powers of two and aligned to their size")
+                })
+                .collect();
+            let pages = chunk.iter().map(|span| u64::from(span.pages)).sum();
+            watch.chunk(chunk.len(), pages, |index| {
+                if let Err(error) = zswap.store(&folios[index]) {
+                    refusals.push((index, error.to_string()));
+                }
+            });
+            for (index, reason) in refusals.drain(..) {
+                let span = chunk[index];
+                rejected.extend(span.slots());
+                faults.rejected_pages += u64::from(span.pages);
+                faults.tell(|| format!("store of {} pages at slot {}: {reason}", span.pages, span.first));
+            }
+            done.fetch_add(pages, Ordering::Relaxed);
+        }
+        true
+    }
+
+    fn fetch(
+        &mut self,
+        verb: &str,
+        interrupt: &Interrupt,
+        done: &AtomicU64,
+        fetch: impl Fn(SwapEntry, &mut [u8; PAGE_SIZE]) -> Result<(), String>,
+    ) -> bool {
+        let Self { source, order, buffers, rejected, watch, faults, .. } = self;
+        let mut refusals: Vec<(usize, String)> = Vec::new();
+        let mut wanted = [0u32; CHUNK_PAGES];
+        for numbers in order.chunks(CHUNK_PAGES) {
+            if interrupt.raised() {
+                return false;
+            }
+            let mut count = 0;
+            for number in numbers.iter().filter(|number| rejected.is_empty() || !rejected.contains(*number)) {
+                wanted[count] = *number;
+                count += 1;
+            }
+            let wanted = &wanted[..count];
+            watch.chunk(count, count as u64, |index| {
+                if let Err(error) = fetch(SwapEntry::new(SWAP_TYPE, wanted[index]), &mut buffers[index]) {
+                    refusals.push((index, error));
+                }
+            });
+            for (index, reason) in &refusals {
+                faults.mismatched_pages += 1;
+                faults.tell(|| format!("{verb} of the page at slot {}: {reason}", wanted[*index]));
+            }
+            for (index, number) in wanted.iter().enumerate() {
+                let (got, expected): (&[u8; PAGE_SIZE], _) = (&buffers[index], source.page(*number));
+                if got != expected && refusals.iter().all(|(refused, _)| *refused != index) {
+                    faults.mismatched_pages += 1;
+                    faults.tell(|| difference(verb, *number, got, expected));
+                }
+            }
+            refusals.clear();
+            done.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        true
+    }
+}
+
+fn difference(verb: &str, slot: u32, got: &[u8; PAGE_SIZE], expected: &[u8; PAGE_SIZE]) -> String {
+    let differing = got.iter().zip(expected).filter(|(got, expected)| got != expected).count();
+    let first = got.iter().zip(expected).position(|(got, expected)| got != expected).unwrap_or(0);
+    format!(
+        "{verb} of the page at slot {slot}: {differing} of {PAGE_SIZE} bytes differ, the first at {first}: {:#04x} instead \
+         of {:#04x}",
+        got[first], expected[first]
+    )
+}

@@ -1,0 +1,217 @@
+//! `zfolio bench`, from the outside.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use support::{PAGE, Ran, end, json_lines, mixed_pages, signal, start, wait_until, zfolio};
+
+const KEYS: [&str; 20] = [
+    "corpus",
+    "codec",
+    "backend",
+    "folio_bytes",
+    "threads",
+    "window",
+    "pages",
+    "store_pages_per_s",
+    "load_pages_per_s",
+    "load_seq_pages_per_s",
+    "store_cpu_ns_per_page",
+    "load_cpu_ns_per_page",
+    "load_seq_cpu_ns_per_page",
+    "ratio",
+    "allocated_over_compressed",
+    "metadata_bytes_per_page",
+    "memory_bytes_per_page",
+    "rss_anon_growth_bytes",
+    "mismatched_pages",
+    "kind",
+];
+
+/// A folder with a corpus of `count` pages in it.
+fn corpus(count: usize) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("test.pages");
+    fs::write(&path, mixed_pages(count)).unwrap();
+    (dir, path)
+}
+
+/// Runs `bench` on a corpus with more arguments, and reads its JSON lines.
+fn bench(corpus: &Path, more: &[&str]) -> (Ran, Vec<Value>) {
+    let json = corpus.with_extension("jsonl");
+    let mut args = vec!["bench", "--corpus", corpus.to_str().unwrap(), "--json", json.to_str().unwrap()];
+    args.extend(more);
+    let ran = zfolio(&args);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(ran.stderr, "", "no progress in a pipe");
+    assert!(ran.stdout.lines().all(|line| line.chars().count() <= 120), "{}", ran.stdout);
+    (ran, json_lines(&json))
+}
+
+#[test]
+fn every_line_has_the_promised_keys_and_no_page_is_mismatched() {
+    let (_dir, path) = corpus(300);
+    let (ran, lines) = bench(&path, &["--rounds", "3"]);
+    let count = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).count();
+    assert_eq!((count("round"), count("summary"), lines.len()), (6, 2, 8));
+    for line in &lines {
+        for key in KEYS {
+            assert!(!line[key].is_null(), "{key} in {line}");
+        }
+        assert_eq!((&line["mismatched_pages"], &line["rejected_pages"]), (&0.into(), &0.into()));
+        assert_eq!((&line["pages"], &line["folio_bytes"]), (&300.into(), &65_536.into()));
+        assert!(line["store_pages_per_s"].as_f64().unwrap() > 0.0);
+    }
+    for word in ["lz4", "deflate", "load at random", "test.pages", "software", "300 pages"] {
+        assert!(ran.stdout.contains(word), "{word} in {}", ran.stdout);
+    }
+}
+
+#[test]
+fn rounds_of_the_codecs_take_turns_and_the_first_is_cold() {
+    let (_dir, path) = corpus(64);
+    let (_, lines) = bench(&path, &["--rounds", "2"]);
+    let order: Vec<_> =
+        lines[..4].iter().map(|line| (line["codec"].as_str(), line["arena"].as_str())).collect();
+    let (lz4, deflate, cold, warm) = (Some("lz4"), Some("deflate"), Some("cold"), Some("warm"));
+    assert_eq!(order, [(lz4, cold), (deflate, cold), (deflate, warm), (lz4, warm)]);
+    assert!(lines[4]["store_cold_pages_per_s"].is_number());
+}
+
+#[test]
+fn pages_repeats_a_small_corpus_and_cuts_a_large_one() {
+    let (_dir, path) = corpus(50);
+    for (pages, folio) in [("1000", "64K"), ("17", "64K"), ("1", "4K"), ("1500", "2M"), ("49", "16K")] {
+        let (_, lines) =
+            bench(&path, &["--pages", pages, "--folio", folio, "--codec", "lz4", "--rounds", "1"]);
+        assert_eq!(lines.len(), 2);
+        for line in lines {
+            assert_eq!(line["pages"].as_u64(), pages.parse().ok());
+            assert_eq!((&line["stored_pages"], &line["mismatched_pages"]), (&line["pages"], &0.into()));
+        }
+    }
+}
+
+#[test]
+fn threads_share_the_pages_and_more_threads_than_folios_is_an_error() {
+    let (_dir, path) = corpus(100);
+    let (_, lines) = bench(&path, &["--threads", "3", "--codec", "auto", "--rounds", "2"]);
+    assert_eq!((&lines[0]["threads"], &lines[0]["stored_pages"]), (&3.into(), &100.into()));
+    let ran = zfolio(&["bench", "--corpus", path.to_str().unwrap(), "--threads", "100"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("fewer --threads"), "{}", ran.stderr);
+}
+
+#[test]
+fn several_corpora_get_a_block_each() {
+    let (dir, path) = corpus(40);
+    let other = dir.path().join("zero.pages");
+    fs::write(&other, vec![0; 40 * PAGE]).unwrap();
+    let (ran, lines) =
+        bench(&path, &["--corpus", other.to_str().unwrap(), "--rounds", "1", "--codec", "lz4"]);
+    assert!(
+        ran.stdout.contains("corpus test.pages") && ran.stdout.contains("corpus zero.pages"),
+        "{}",
+        ran.stdout
+    );
+    let zero = lines.iter().find(|line| line["corpus"] == "zero.pages").unwrap();
+    assert!(zero["ratio"].is_null(), "pages that need no object have no ratio");
+    assert_eq!(zero["mismatched_pages"], 0);
+}
+
+#[test]
+fn a_broken_corpus_is_a_clear_error_before_anything_is_measured() {
+    let (dir, whole) = corpus(8);
+    let write = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let cases = [
+        (write("cut.pages", &mixed_pages(2)[..PAGE + 100]), "truncated"),
+        (write("tiny.pages", b"x"), "truncated"),
+        (write("empty.pages", b""), "is empty"),
+        (dir.path().join("missing.pages"), "cannot be read"),
+        (dir.path().to_owned(), "directory"),
+    ];
+    for (path, words) in cases {
+        let ran = zfolio(&["bench", "--corpus", whole.to_str().unwrap(), "--corpus", path.to_str().unwrap()]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+        assert!(ran.stderr.contains(words) && ran.stderr.contains("capture"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_corpus_that_lost_whole_pages_is_known_by_its_manifest() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = dir.path().join("files");
+    fs::create_dir(&files).unwrap();
+    fs::write(files.join("a"), mixed_pages(6)).unwrap();
+    let out = dir.path().join("x.pages");
+    let captured = zfolio(&["capture", "--files", files.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    assert_eq!(captured.code, Some(0), "{}", captured.stderr);
+    let (ran, _) = bench(&out, &["--rounds", "1"]);
+    assert!(ran.stdout.contains("files below"), "the origin comes from the manifest: {}", ran.stdout);
+    fs::write(&out, &mixed_pages(6)[..5 * PAGE]).unwrap();
+    let ran = zfolio(&["bench", "--corpus", out.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("5 pages, and the manifest says 6"), "{}", ran.stderr);
+}
+
+#[test]
+fn ctrl_c_prints_what_has_been_measured() {
+    let (_dir, path) = corpus(200);
+    let json = path.with_extension("jsonl");
+    let args =
+        ["bench", "--corpus", path.to_str().unwrap(), "--rounds", "10000", "--json", json.to_str().unwrap()];
+    let child = start(&[&args[..], &["--pages", "20000"]].concat());
+    assert!(wait_until(|| fs::read_to_string(&json).is_ok_and(|text| text.lines().count() >= 2)));
+    signal("INT", child.id());
+    let ran = end(child);
+    assert_eq!(ran.code, Some(130), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("INTERRUPTED") && ran.stdout.contains("load at random"), "{}", ran.stdout);
+    let lines = json_lines(&json);
+    let summary = lines.last().unwrap();
+    assert_eq!((&summary["kind"], &summary["complete"]), (&"summary".into(), &false.into()));
+    assert!(lines.iter().all(|line| line["mismatched_pages"] == 0));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let (_dir, path) = corpus(20);
+    let mut child = start(&["bench", "--corpus", path.to_str().unwrap(), "--rounds", "1"]);
+    drop(child.stdout.take());
+    let ran = end(child);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn wrong_arguments_get_advice() {
+    for (args, words) in [
+        (&["bench", "--thread", "2"][..], "'--threads'"),
+        (&["bench", "--codec", "lz5"], "lz4"),
+        (&["bench", "--folio", "8K"], "16K"),
+        (&["bench", "--rounds", "0"], "--rounds"),
+        (&["bench", "--pages", "0"], "--pages"),
+        (&["benc"], "'bench'"),
+        (&["capture", "--self", "--out", "x.pages", "--max", "lots"], "64M"),
+    ] {
+        let ran = zfolio(args);
+        assert_eq!(ran.code, Some(2), "{args:?}");
+        assert!(ran.stderr.contains(words), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_json_file_that_cannot_be_written_is_found_out_before_the_first_round() {
+    let (dir, path) = corpus(4);
+    let json = dir.path().join("missing/out.jsonl");
+    let ran = zfolio(&["bench", "--corpus", path.to_str().unwrap(), "--json", json.to_str().unwrap()]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    assert!(ran.stderr.contains("cannot be written"), "{}", ran.stderr);
+}
