@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Instructions per page that zfolio spends around its codec, counted by callgrind, against a budget that CI holds.
+# Exact, so no noise: a change of one instruction a page is a change of the code. Needs valgrind.
+# ci/instructions.sh [--where] : with --where also the functions that they are spent in.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! command -v valgrind >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get -qq update && apt-get -qq install -y valgrind >/dev/null
+    else
+        echo "skipped: instructions: no valgrind (Debian and Ubuntu: apt-get install valgrind)"
+        exit 0
+    fi
+fi
+
+bench=$(cargo bench -p zfolio-cli --bench instructions --no-run --message-format=json 2>/dev/null |
+    sed -n 's/.*"executable":"\([^"]*instructions[^"]*\)".*/\1/p' | tail -n 1)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail=0
+
+# count NAME FUNCTION MODE FOLIO_PAGES BUDGET
+count() {
+    local pages instructions per_page
+    pages=$(valgrind --tool=callgrind --collect-atstart=no --toggle-collect="*$2*" \
+        --callgrind-out-file="$work/$1" "$bench" "$3" "$4" 2>"$work/log")
+    instructions=$(sed -n 's/.*Collected : \([0-9]*\).*/\1/p' "$work/log")
+    per_page=$((instructions / pages))
+    printf '%-22s %5d instructions a page, budget %d\n' "$1" "$per_page" "$5"
+    [ "$per_page" -le "$5" ] || fail=1
+    if [ "${WHERE:-}" ]; then
+        callgrind_annotate "$work/$1" 2>/dev/null | grep -E '^ *[0-9,]+ \(' | head -n 24 || true
+    fi
+}
+
+[ "${1:-}" != --where ] || WHERE=1
+count store-64K measured_store store 16 600
+count store-4K measured_store store 1 600
+count load measured_load load 1 350
+count load_batch-16 measured_load_batch load_batch 1 350
+[ "$fail" = 0 ] || { echo "over budget: see ci/instructions.sh --where"; exit 1; }
