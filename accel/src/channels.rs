@@ -4,10 +4,9 @@
 //! time of a call; a thread that finds all of them taken gets a new one rather than a wait.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 
 use zfolio_fallback::Codec;
 
@@ -193,44 +192,45 @@ impl Channels {
         self.fallbacks.snapshot()
     }
 
-    /// A channel of the caller's package, the caller's alone until the guard is dropped. Never waits.
+    /// Runs `work` with a channel of the caller's package, which is `work`'s alone meanwhile. Never waits.
     #[inline(always)]
-    pub fn checkout(&self, purpose: Purpose) -> ChannelGuard<'_> {
+    pub fn with<T>(&self, purpose: Purpose, work: impl FnOnce(&mut Channel) -> T) -> T {
         let package = self.current_package();
         let kept = match purpose {
             Purpose::Store => &self.packages[package].store,
             Purpose::Load => &self.packages[package].load,
         };
         if let Some(slot) = kept[thread_index() % KEPT_CHANNELS].get()
-            && let Ok(guard) = slot.try_lock()
+            && let Ok(mut channel) = slot.try_lock()
         {
-            return ChannelGuard(Held::Kept(guard));
+            return work(&mut channel);
         }
-        self.checkout_elsewhere(kept, package, purpose)
+        self.with_another(kept, package, purpose, work)
     }
 
-    /// A channel for a thread that finds its usual one taken, poisoned, or not made yet.
+    /// For a thread that finds its usual channel taken, poisoned, or not made yet.
     #[cold]
-    fn checkout_elsewhere<'a>(
-        &'a self,
-        kept: &'a Kept,
+    fn with_another<T>(
+        &self,
+        kept: &Kept,
         package: usize,
         purpose: Purpose,
-    ) -> ChannelGuard<'a> {
+        work: impl FnOnce(&mut Channel) -> T,
+    ) -> T {
         let make = || self.make(u16::try_from(package).expect("packages are numbered by u16"), purpose);
         for step in 0..KEPT_CHANNELS {
             let slot = &kept[(thread_index() + step) % KEPT_CHANNELS];
             match slot.get_or_init(|| Mutex::new(make())).try_lock() {
-                Ok(guard) => return ChannelGuard(Held::Kept(guard)),
+                Ok(mut channel) => return work(&mut channel),
                 // Somebody's sink panicked. The engine is as good as new (its rule), and nothing else is in there.
                 Err(TryLockError::Poisoned(poisoned)) => {
                     slot.get().expect("just used").clear_poison();
-                    return ChannelGuard(Held::Kept(poisoned.into_inner()));
+                    return work(&mut poisoned.into_inner());
                 }
                 Err(TryLockError::WouldBlock) => {}
             }
         }
-        ChannelGuard(Held::Own(Box::new(make())))
+        work(&mut make())
     }
 
     fn make(&self, package: u16, purpose: Purpose) -> Channel {
@@ -253,35 +253,6 @@ impl Channels {
 impl fmt::Debug for Channels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channels").field("report", &self.report).finish_non_exhaustive()
-    }
-}
-
-/// A channel that is the caller's until this is dropped.
-pub struct ChannelGuard<'a>(Held<'a>);
-
-enum Held<'a> {
-    Kept(MutexGuard<'a, Channel>),
-    /// All kept ones were taken.
-    Own(Box<Channel>),
-}
-
-impl Deref for ChannelGuard<'_> {
-    type Target = Channel;
-
-    fn deref(&self) -> &Channel {
-        match &self.0 {
-            Held::Kept(channel) => channel,
-            Held::Own(channel) => channel,
-        }
-    }
-}
-
-impl DerefMut for ChannelGuard<'_> {
-    fn deref_mut(&mut self) -> &mut Channel {
-        match &mut self.0 {
-            Held::Kept(channel) => channel,
-            Held::Own(channel) => channel,
-        }
     }
 }
 
@@ -406,12 +377,14 @@ mod tests {
         let channels = flaky(3);
         let pages = pages();
         let mut stored = Vec::new();
-        channels.checkout(Purpose::Store).compress(&mut pages.iter(), &mut |index, outcome| {
-            assert_eq!(index, stored.len(), "results come in the order of the pages");
-            match outcome {
-                Compressed::Bytes { bytes, codec, crc } => stored.push((bytes.to_vec(), codec, crc)),
-                Compressed::Incompressible { .. } => panic!("page {index} shrinks"),
-            }
+        channels.with(Purpose::Store, |channel| {
+            channel.compress(&mut pages.iter(), &mut |index, outcome| {
+                assert_eq!(index, stored.len(), "results come in the order of the pages");
+                match outcome {
+                    Compressed::Bytes { bytes, codec, crc } => stored.push((bytes.to_vec(), codec, crc)),
+                    Compressed::Incompressible { .. } => panic!("page {index} shrinks"),
+                }
+            })
         });
         assert_eq!(stored.len(), pages.len());
         assert_eq!(channels.fallbacks(), FallbackCounts { bad_status: 4, ..Default::default() });
@@ -420,7 +393,7 @@ mod tests {
         let jobs = stored.iter().zip(&mut out);
         let mut jobs: Vec<_> =
             jobs.map(|((bytes, codec, crc), page)| Some(Job::new(*codec, bytes, *crc, page))).collect();
-        channels.checkout(Purpose::Load).decompress(&mut jobs);
+        channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs));
         assert!(jobs.iter().flatten().all(|job| job.result == Ok(())));
         assert!(out == pages, "a page whose CRC the engine got wrong would be lost");
         assert_eq!(channels.fallbacks().crc_mismatch, 4);
@@ -431,21 +404,26 @@ mod tests {
         let channels = flaky(5);
         let pages = pages();
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            channels.checkout(Purpose::Store).compress(&mut pages.iter(), &mut |index, _| {
-                assert!(index < 6, "stop here");
+            channels.with(Purpose::Store, |channel| {
+                channel.compress(&mut pages.iter(), &mut |index, _| {
+                    assert!(index < 6, "stop here");
+                })
             });
         }));
         assert!(caught.is_err());
         let mut seen = 0;
-        channels.checkout(Purpose::Store).compress(&mut pages.iter(), &mut |_, _| seen += 1);
+        channels.with(Purpose::Store, |channel| channel.compress(&mut pages.iter(), &mut |_, _| seen += 1));
         assert_eq!(seen, pages.len());
     }
 
     #[test]
     fn a_thread_that_finds_every_channel_taken_gets_one_all_the_same() {
         let channels = Channels::new(ChannelsConfig::default(), &Topology::single_node()).unwrap();
-        let taken: Vec<_> = (0..KEPT_CHANNELS + 2).map(|_| channels.checkout(Purpose::Load)).collect();
-        assert_eq!(taken.len(), KEPT_CHANNELS + 2);
+        /// Has `left` channels at once.
+        fn nested(channels: &Channels, left: usize) -> usize {
+            channels.with(Purpose::Load, |_| if left == 1 { 1 } else { 1 + nested(channels, left - 1) })
+        }
+        assert_eq!(nested(&channels, KEPT_CHANNELS + 2), KEPT_CHANNELS + 2);
     }
 
     #[test]
@@ -453,7 +431,7 @@ mod tests {
         let channels = Channels::new(ChannelsConfig::default(), &Topology::single_node()).unwrap();
         let mut page = [0u8; PAGE_SIZE];
         let mut jobs = [Some(Job::new(Codec::Lz4, &[0x10, 0, 0, 0], 0, &mut page))];
-        channels.checkout(Purpose::Load).decompress(&mut jobs);
+        channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs));
         let result = jobs[0].as_ref().unwrap().result;
         assert!(matches!(result, Err(EngineError::Decode(_))), "{result:?}");
     }

@@ -12,11 +12,12 @@
 //! let channels = Channels::new(ChannelsConfig::default(), &Topology::single_node())?;
 //! let page = [7u8; zfolio_accel::PAGE_SIZE];
 //! let mut stored = Vec::new();
-//! channels.checkout(Purpose::Store).compress(&mut [&page].into_iter(), &mut |_index, outcome| {
+//! let mut sink = |_index, outcome: Compressed<'_>| {
 //!     if let Compressed::Bytes { bytes, .. } = outcome {
 //!         stored.extend_from_slice(bytes);
 //!     }
-//! });
+//! };
+//! channels.with(Purpose::Store, |channel| channel.compress(&mut [&page].into_iter(), &mut sink));
 //! assert!(stored.len() < 64);
 //! # Ok::<(), zfolio_accel::BackendError>(())
 //! ```
@@ -35,7 +36,7 @@ mod topology;
 
 pub use channel::Channel;
 pub use channels::{
-    Backend, BackendError, ChannelGuard, Channels, ChannelsConfig, FallbackCounts, Purpose, UnknownBackend,
+    Backend, BackendError, Channels, ChannelsConfig, FallbackCounts, Purpose, UnknownBackend,
 };
 pub use engine::{Compressed, Engine, EngineError, Job, MAX_WINDOW, Outcome};
 pub use fork::ForkGuard;

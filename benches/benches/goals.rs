@@ -1,7 +1,7 @@
 //! What the store costs around its codec, against bare loops over the same codec, interleaved in one run.
 //!
 //! `cargo bench -p zfolio-cli --bench goals [-- [FILE.pages] [--rounds N] [SECTION]...]`; the sections are `store`,
-//! `load`, `windows`, `folios`, `threads`. Without a file it captures the memory of a live process of its own. Same-filled
+//! `load`, `windows`, `folios`, `threads`, `density`. Without a file it captures the memory of a live process of its own. Same-filled
 //! pages are left out: a bare codec would compress what the store never does. Every page that is timed is compared
 //! with its source, outside the timed part.
 //!
@@ -18,7 +18,7 @@ use zfolio::{Codec, Config, Folio, Limit, NodeId, PAGE_SIZE, PageBytes, SwapEntr
 use zfolio_accel::{Page, crc32, repeated_word};
 use zfolio_fallback::{Codecs, max_compressed_len};
 
-const SECTIONS: [&str; 5] = ["store", "load", "windows", "folios", "threads"];
+const SECTIONS: [&str; 6] = ["store", "load", "windows", "folios", "threads", "density"];
 
 struct Options {
     corpus: Option<PathBuf>,
@@ -80,7 +80,8 @@ fn run() -> Result<(), String> {
                 &[("4K folios", 1), ("16K folios", 4), ("64K folios", 16), ("2M folios", 512)]
                     .map(|(name, folio)| (name.to_owned(), 8, folio)),
             ),
-            _ => threads(&pages, rounds),
+            "threads" => threads(&pages, rounds),
+            _ => density(&pages),
         }
         println!();
     }
@@ -329,4 +330,50 @@ fn threads(pages: &[PageBytes], rounds: usize) {
     report("store, two threads", pages.len(), &times[1], &times[0]);
     report("load, one thread", pages.len(), &times[2], &times[2]);
     report("load, two threads", pages.len(), &times[3], &times[2]);
+}
+
+/// Bytes of anonymous memory that the process has.
+fn rss_anon() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has /proc");
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux since 4.5 says so");
+    let kib = line.trim().trim_end_matches("kB").trim();
+    kib.parse::<u64>().expect("a number of kB") * 1024
+}
+
+/// First fills of several sizes, of the pages over and over: each is an object of its own.
+fn density(pages: &[PageBytes]) {
+    println!("memory after a first fill with 64K folios, by the kernel's account");
+    println!(
+        "{:>9}  {:>11}  {:>20}  {:>15}  {:>28}",
+        "pages", "bytes/page", "allocated/compressed", "metadata B/page", "RssAnon - arena - metadata"
+    );
+    for count in [20_000, 65_536, 1_000_000] {
+        let before = rss_anon();
+        let zswap = zswap(count, Codec::Lz4, 8);
+        let sources = (0..count / 16).map(|k| &pages[k * 16 % pages.len()..][..16]);
+        for (k, chunk) in sources.clone().enumerate() {
+            let folio = Folio::new(at(k * 16), NodeId(0), chunk).expect("aligned");
+            zswap.store(&folio).expect("there is room");
+        }
+        let growth = rss_anon() - before;
+        let stats = zswap.stats();
+        let resident = zswap.resident_arena_bytes().expect("the kernel answers mincore");
+        let stored = stats.stored_pages as f64;
+        println!(
+            "{:>9}  {:>11.0}  {:>20.4}  {:>15.1}  {:>24.2} MiB",
+            stats.stored_pages,
+            stats.object_bytes as f64 / stored,
+            resident as f64 / stats.object_bytes as f64,
+            stats.metadata_bytes as f64 / stored,
+            (growth as f64 - resident as f64 - stats.metadata_bytes as f64) / f64::from(1 << 20),
+        );
+        let mut page = [0; PAGE_SIZE];
+        for (k, chunk) in sources.enumerate() {
+            for (i, source) in chunk.iter().enumerate() {
+                zswap.load(at(k * 16 + i), &mut page).expect("stored");
+                assert!(page == *source, "page {} came back changed", k * 16 + i);
+            }
+        }
+    }
 }

@@ -17,40 +17,45 @@ pub enum DecodeError {
         /// The format.
         codec: Codec,
         /// Bytes of output that stood before it; the codec's best knowledge, and 0 where it has none.
-        decoded: usize,
+        decoded: u32,
     },
     /// The compressed bytes end before the stream does.
     Truncated {
         /// The format.
         codec: Codec,
         /// Compressed bytes given.
-        src_len: usize,
+        src_len: u32,
     },
     /// The stream decodes to more bytes than were asked for.
     TooLong {
         /// The format.
         codec: Codec,
         /// Bytes asked for.
-        expected: usize,
+        expected: u32,
     },
     /// The stream ends after fewer bytes than were asked for.
     TooShort {
         /// The format.
         codec: Codec,
         /// Bytes asked for.
-        expected: usize,
+        expected: u32,
         /// Bytes decoded.
-        decoded: usize,
+        decoded: u32,
     },
     /// The stream ends before the compressed bytes do.
     TrailingBytes {
         /// The format.
         codec: Codec,
         /// Compressed bytes that belong to the stream.
-        used: usize,
+        used: u32,
         /// Compressed bytes given.
-        src_len: usize,
+        src_len: u32,
     },
+}
+
+/// A length as errors carry it: 32 bits, so that they are small beside the pages that are right.
+pub(crate) fn reported(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 impl fmt::Display for DecodeError {

@@ -12,6 +12,7 @@ mod fixed;
 use zlib_rs::{Inflate, InflateFlush, Status};
 
 use self::encode::Encoder;
+use crate::decode_error::reported;
 use crate::{Codec, DecodeError, MAX_INPUT};
 
 /// Most data a stored block can hold, and the bytes it adds.
@@ -73,22 +74,22 @@ impl Deflate {
         let decoded = self.inflate.total_out() as usize;
         match status {
             Ok(Status::StreamEnd) if decoded < expected => {
-                Err(DecodeError::TooShort { codec, expected, decoded })
+                Err(DecodeError::TooShort { codec, expected: reported(expected), decoded: reported(decoded) })
             }
             Ok(Status::StreamEnd) if used < src_len => {
-                Err(DecodeError::TrailingBytes { codec, used, src_len })
+                Err(DecodeError::TrailingBytes { codec, used: reported(used), src_len: reported(src_len) })
             }
             Ok(Status::StreamEnd) => Ok(()),
             // Either side may have run out. One more byte of room tells which.
             Ok(_) => {
                 let _ = self.inflate.decompress(&src[used..], &mut [0], InflateFlush::Finish);
                 if self.inflate.total_out() as usize > expected {
-                    Err(DecodeError::TooLong { codec, expected })
+                    Err(DecodeError::TooLong { codec, expected: reported(expected) })
                 } else {
-                    Err(DecodeError::Truncated { codec, src_len })
+                    Err(DecodeError::Truncated { codec, src_len: reported(src_len) })
                 }
             }
-            Err(_) => Err(DecodeError::Malformed { codec, decoded }),
+            Err(_) => Err(DecodeError::Malformed { codec, decoded: reported(decoded) }),
         }
     }
 }

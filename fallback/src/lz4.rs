@@ -5,6 +5,7 @@
 
 use lz4_flex::block::{self, CompressTable, DecompressError};
 
+use crate::decode_error::reported;
 use crate::{Codec, DecodeError, MAX_INPUT};
 
 /// Inputs from this length on need a match table of 32-bit positions.
@@ -48,14 +49,14 @@ impl Lz4 {
     /// [`DecodeError`] if `src` is not one whole block of that length. `dst` then holds garbage made of `src` and
     /// of what the caller had in `dst`, and nothing else.
     pub fn decompress(&mut self, src: &[u8], dst: &mut [u8]) -> Result<(), DecodeError> {
-        let (codec, expected) = (Codec::Lz4, dst.len());
+        let (codec, expected) = (Codec::Lz4, reported(dst.len()));
         match block::decompress_into(src, dst) {
             // A block ends where its bytes end, so nothing can trail.
-            Ok(decoded) if decoded == expected => Ok(()),
-            Ok(decoded) => Err(DecodeError::TooShort { codec, expected, decoded }),
+            Ok(decoded) if decoded == dst.len() => Ok(()),
+            Ok(decoded) => Err(DecodeError::TooShort { codec, expected, decoded: reported(decoded) }),
             Err(DecompressError::OutputTooSmall { .. }) => Err(DecodeError::TooLong { codec, expected }),
             Err(DecompressError::LiteralOutOfBounds | DecompressError::ExpectedAnotherByte) => {
-                Err(DecodeError::Truncated { codec, src_len: src.len() })
+                Err(DecodeError::Truncated { codec, src_len: reported(src.len()) })
             }
             // Matches that begin before the output, or nowhere (offset zero).
             Err(_) => Err(DecodeError::Malformed { codec, decoded: 0 }),

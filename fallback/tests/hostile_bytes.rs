@@ -86,7 +86,7 @@ fn stream_cut_off_anywhere_is_an_error() {
         }
         for stream in deflate_streams(&data, 9) {
             for end in 0..stream.len() {
-                let src_len = end;
+                let src_len = u32::try_from(end).unwrap();
                 let error = DecodeError::Truncated { codec: Codec::Deflate, src_len };
                 assert_eq!(codecs.decompress(Codec::Deflate, &stream[..end], &mut back), Err(error));
             }

@@ -173,6 +173,9 @@ fn unlock_unchanged(store: &Zswap, slots: &[Slot]) {
 pub(crate) struct SlotGuard<'s> {
     store: &'s Zswap,
     slot: &'s Slot,
+    id: u32,
+    /// The entry of the id, if it has one.
+    entry: Option<&'s Entry>,
 }
 
 /// What a locked slot holds.
@@ -193,39 +196,39 @@ pub(crate) enum Held<'g> {
 
 impl<'s> SlotGuard<'s> {
     /// Locks the slot, waiting until the deadline for whoever has it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lock(
         store: &'s Zswap,
         slot: &'s Slot,
         deadline: impl Fn() -> Instant,
     ) -> Result<SlotGuard<'s>, TimedOut> {
-        slot.lock(&store.lot, deadline)?;
-        Ok(SlotGuard { store, slot })
+        let id = slot.lock(&store.lot, deadline)?;
+        let entry = (id != EMPTY && id != ZERO_PAGE).then(|| store.slab.at(id));
+        Ok(SlotGuard { store, slot, id, entry })
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.slot.id() == EMPTY
+        self.id == EMPTY
     }
 
     /// The page, as it is stored.
     #[inline(always)]
     pub(crate) fn held(&self) -> Held<'_> {
-        match self.slot.id() {
-            EMPTY => Held::Nothing,
-            ZERO_PAGE => Held::SameFilled(0),
-            id => match self.store.slab.at(id).contents() {
-                Contents::SameFilled(word) => Held::SameFilled(word),
-                Contents::Object { object, codec, crc } => {
-                    // SAFETY: the entry of a locked slot owns its object, and only the lock's holder frees or moves
-                    // it: `remove` consumes the guard, which `bytes` borrows.
-                    let bytes = unsafe { self.store.pool.bytes(object) };
-                    match codec {
-                        None => Held::Raw { bytes, crc },
-                        Some(codec) => Held::Compressed { codec, bytes, crc },
-                    }
+        let Some(entry) = self.entry else {
+            return if self.id == ZERO_PAGE { Held::SameFilled(0) } else { Held::Nothing };
+        };
+        match entry.contents() {
+            Contents::SameFilled(word) => Held::SameFilled(word),
+            Contents::Object { object, codec, crc } => {
+                // SAFETY: the entry of a locked slot owns its object, and only the lock's holder frees or moves it:
+                // `remove` consumes the guard, which `bytes` borrows.
+                let bytes = unsafe { self.store.pool.bytes(object) };
+                match codec {
+                    None => Held::Raw { bytes, crc },
+                    Some(codec) => Held::Compressed { codec, bytes, crc },
                 }
-            },
+            }
         }
     }
 
@@ -233,19 +236,19 @@ impl<'s> SlotGuard<'s> {
     #[inline(always)]
     pub(crate) fn remove(self) {
         let guard = std::mem::ManuallyDrop::new(self);
-        guard.store.release(guard.slot.id());
+        match guard.entry {
+            Some(entry) => guard.store.release_entry(guard.id, entry),
+            None => guard.store.release(guard.id),
+        }
         guard.slot.unlock(&guard.store.lot, EMPTY);
     }
 
     /// Gives the page its second chance with the shrinker.
     #[inline]
     pub(crate) fn mark_referenced(&self) {
-        let id = self.slot.id();
-        if id == EMPTY || id == ZERO_PAGE {
-            return;
-        }
-        let entry = self.store.slab.at(id);
-        if let Contents::Object { object, .. } = entry.contents() {
+        if let Some(entry) = self.entry
+            && let Contents::Object { object, .. } = entry.contents()
+        {
             let place = (entry.tenant(), self.store.pool.node_of(object));
             self.store.lru_list(place).mark_referenced(entry);
         }
@@ -254,37 +257,38 @@ impl<'s> SlotGuard<'s> {
 
 impl Drop for SlotGuard<'_> {
     fn drop(&mut self) {
-        self.slot.unlock(&self.store.lot, self.slot.id());
+        self.slot.unlock(&self.store.lot, self.id);
     }
 }
 
 impl Zswap {
     /// Frees what a published entry holds, and the entry. The caller holds its slot.
-    #[inline(always)]
+    #[inline]
     fn release(&self, id: u32) {
         match id {
             EMPTY => {}
             ZERO_PAGE => self.counters.sub(Counter::ZeroPages, 1),
-            id => {
-                let entry = self.slab.at(id);
-                let Contents::Object { object, codec, .. } = entry.contents() else {
-                    return self.discard_entry(id, entry);
-                };
-                // SAFETY: the entry took over the object when it was staged, and is freed here, so nobody takes it
-                // back again.
-                let object_owned = unsafe { self.pool.own(object) };
-                let (node, home) = (self.pool.node_of(object), entry.home());
-                if codec.is_none() {
-                    self.counters.sub(Counter::IncompressiblePages, 1);
-                }
-                self.lru_list((entry.tenant(), node)).remove(&self.slab, id, entry, object.len.into());
-                if node != home {
-                    self.counters.sub(Counter::MisplacedPages, 1);
-                    self.lru_list((entry.tenant(), home)).free(&self.slab, id, entry);
-                }
-                drop(object_owned);
-            }
+            id => self.release_entry(id, self.slab.at(id)),
         }
+    }
+
+    #[inline]
+    fn release_entry(&self, id: u32, entry: &Entry) {
+        let Contents::Object { object, codec, .. } = entry.contents() else {
+            return self.discard_entry(id, entry);
+        };
+        let (node, home) = (self.pool.node_of(object), entry.home());
+        if codec.is_none() {
+            self.counters.sub(Counter::IncompressiblePages, 1);
+        }
+        self.lru_list((entry.tenant(), node)).remove(&self.slab, id, entry, object.len.into());
+        if node != home {
+            self.counters.sub(Counter::MisplacedPages, 1);
+            self.lru_list((entry.tenant(), home)).free(&self.slab, id, entry);
+        }
+        // SAFETY: the entry took over the object when it was staged, and is no more, so nobody frees it again; who
+        // borrowed its bytes borrowed the guard of this slot.
+        unsafe { self.pool.free_raw(object) };
     }
 
     /// Frees what an entry that is on no list holds, and the entry. The caller holds its slot, or is yet to
@@ -303,9 +307,9 @@ impl Zswap {
         match entry.contents() {
             Contents::SameFilled(_) => self.counters.sub(Counter::SameFilledPages, 1),
             Contents::Object { object, .. } => {
-                // SAFETY: the entry took over the object when it was staged, and is freed here, so nobody takes it
-                // back again.
-                drop(unsafe { self.pool.own(object) });
+                // SAFETY: the entry took over the object when it was staged, and is freed here, so nobody frees it
+                // again; nobody has borrowed the bytes of an object that was not published.
+                unsafe { self.pool.free_raw(object) };
             }
         }
         self.lru_list((entry.tenant(), entry.home())).free(&self.slab, id, entry);

@@ -121,7 +121,11 @@ pub(crate) enum Contents {
 }
 
 /// Entries of a leaf: 128 KiB.
+#[cfg(not(loom))]
 const CHUNK_BITS: u32 = 12;
+/// Loom keeps account of every atomic.
+#[cfg(loom)]
+const CHUNK_BITS: u32 = 2;
 type Entries = LazyArray<Entry, 18, CHUNK_BITS>;
 
 /// Entries that travel together between a magazine and its node.

@@ -8,7 +8,7 @@
 
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -45,16 +45,23 @@ impl<T: Default, const ROOT_BITS: u32, const LEAF_BITS: u32> LazyArray<T, ROOT_B
     const ROOT_LEN: usize = 1 << ROOT_BITS;
 
     pub(crate) fn new() -> Self {
-        let layout = Self::root_layout();
-        // SAFETY: the layout is not of size 0.
-        let root = unsafe { alloc_zeroed(layout) };
+        // From the kernel itself: an allocator that has freed memory of this size before may use it again, and
+        // clears, and so touches, all of it then.
+        let (protection, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+        );
+        let len = root_layout::<T>(ROOT_BITS).size();
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory of ours.
+        let root = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };
+        if root == libc::MAP_FAILED {
+            handle_alloc_error(root_layout::<T>(ROOT_BITS));
+        }
+        // SAFETY: the range is the mapping just made. A kernel without huge pages refuses, which is as good.
+        unsafe { libc::madvise(root, len, libc::MADV_NOHUGEPAGE) };
         // Zeroed memory is an array of null pointers.
-        let root = NonNull::new(root.cast()).unwrap_or_else(|| handle_alloc_error(layout));
+        let root = NonNull::new(root.cast()).expect("mmap does not map address 0");
         LazyArray { root, leaves: AtomicU64::new(0), _owns: PhantomData }
-    }
-
-    fn root_layout() -> Layout {
-        Layout::array::<AtomicPtr<T>>(Self::ROOT_LEN).expect("a few MiB")
     }
 
     fn root(&self) -> &[AtomicPtr<T>] {
@@ -130,7 +137,6 @@ impl<T: Default, const ROOT_BITS: u32, const LEAF_BITS: u32> LazyArray<T, ROOT_B
 
 impl<T, const ROOT_BITS: u32, const LEAF_BITS: u32> Drop for LazyArray<T, ROOT_BITS, LEAF_BITS> {
     fn drop(&mut self) {
-        let layout = Layout::array::<AtomicPtr<T>>(1 << ROOT_BITS).expect("as it was allocated");
         // Leaves were made from the lowest index on or not; most roots are short, and untouched pages of a long one
         // must stay untouched: so it stops at the last leaf.
         let mut left = *self.leaves.get_mut();
@@ -145,9 +151,13 @@ impl<T, const ROOT_BITS: u32, const LEAF_BITS: u32> Drop for LazyArray<T, ROOT_B
             }
             number += 1;
         }
-        // SAFETY: allocated by `new` with this layout.
-        unsafe { dealloc(self.root.as_ptr().cast(), layout) };
+        // SAFETY: mapped by `new` with this length, and nothing borrows it any more.
+        unsafe { libc::munmap(self.root.as_ptr().cast(), root_layout::<T>(ROOT_BITS).size()) };
     }
+}
+
+fn root_layout<T>(root_bits: u32) -> Layout {
+    Layout::array::<AtomicPtr<T>>(1 << root_bits).expect("a few MiB")
 }
 
 #[cfg(test)]

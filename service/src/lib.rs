@@ -63,5 +63,7 @@ pub use tree::{MAX_SWAP_SLOTS, MAX_SWAP_TYPES};
 pub use zfolio_accel::{Backend, Codec, EngineError, NodeId, PAGE_SIZE, Page, PageBytes};
 pub use zswap::Zswap;
 
+#[cfg(all(test, loom))]
+mod loom;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -13,6 +13,8 @@ use crate::zswap::Zswap;
 
 /// Slots that a batch holds at once.
 const BATCH: usize = 64;
+/// Slots that a small batch holds, which does not pay for the room of a large one.
+const SMALL_BATCH: usize = 16;
 
 impl Zswap {
     /// Loads the page of `entry` into `page`. The store does not have it any more then, as with zswap.
@@ -55,23 +57,30 @@ impl Zswap {
     ) {
         assert!(pages.len() >= entries.len(), "{} entries, {} pages", entries.len(), pages.len());
         for (batch, (entries, pages)) in entries.chunks(BATCH).zip(pages.chunks_mut(BATCH)).enumerate() {
-            self.load_some(entries, pages, |index, result| each(batch * BATCH + index, result));
+            let mut each = |index, result| each(batch * BATCH + index, result);
+            if entries.len() <= SMALL_BATCH {
+                self.load_some::<SMALL_BATCH>(entries, pages, &mut each);
+            } else {
+                self.load_some::<BATCH>(entries, pages, &mut each);
+            }
         }
     }
 
-    /// Loads at most [`BATCH`] pages.
-    fn load_some(
+    /// Loads at most `N` pages.
+    fn load_some<const N: usize>(
         &self,
         entries: &[SwapEntry],
         pages: &mut [Page],
-        mut each: impl FnMut(usize, Result<(), LoadError>),
+        each: &mut dyn FnMut(usize, Result<(), LoadError>),
     ) {
         // Locks are taken in ascending order, each slot's once; so no two batches wait for each other.
-        let mut order: [usize; BATCH] = std::array::from_fn(|index| index);
+        let mut order: [usize; N] = std::array::from_fn(|index| index);
         let order = &mut order[..entries.len()];
-        order.sort_unstable_by_key(|&index| (entries[index], index));
-        let mut guards = [const { None }; BATCH];
-        let mut results = [Ok(()); BATCH];
+        if !entries.is_sorted() {
+            order.sort_unstable_by_key(|&index| (entries[index], index));
+        }
+        let mut guards = [const { None }; N];
+        let mut results = [Ok(()); N];
         let mut before = None;
         for &index in order.iter() {
             if before.replace(entries[index]) == Some(entries[index]) {
@@ -95,15 +104,15 @@ impl Zswap {
     }
 
     /// Decompresses the pages of all `guards`; those that are compressed go through a channel together.
-    fn decompress_all(
+    fn decompress_all<const N: usize>(
         &self,
         entries: &[SwapEntry],
         pages: &mut [Page],
-        guards: &[Option<SlotGuard<'_>>; BATCH],
-        results: &mut [Result<(), LoadError>; BATCH],
+        guards: &[Option<SlotGuard<'_>>; N],
+        results: &mut [Result<(), LoadError>; N],
     ) {
-        let mut jobs: [Option<Job<'_>>; BATCH] = [const { None }; BATCH];
-        let mut indices = [0; BATCH];
+        let mut jobs: [Option<Job<'_>>; N] = [const { None }; N];
+        let mut indices = [0; N];
         let mut count = 0;
         for (index, page) in pages.iter_mut().enumerate().take(entries.len()) {
             let Some(guard) = &guards[index] else { continue };
@@ -119,8 +128,7 @@ impl Zswap {
         if count == 0 {
             return;
         }
-        let mut channel = self.channels.checkout(Purpose::Load);
-        channel.decompress(&mut jobs[..count]);
+        self.channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs[..count]));
         for (job, &index) in jobs.iter().flatten().zip(&indices) {
             results[index] = self.loaded(entries[index], job.result);
         }
@@ -148,9 +156,15 @@ impl Zswap {
         match guard.held() {
             Held::Compressed { codec, bytes, crc } => {
                 let mut jobs = [Some(Job::new(codec, bytes, crc, page))];
-                self.channels.checkout(Purpose::Load).decompress(&mut jobs);
-                let [job] = jobs;
-                self.loaded(entry, job.map_or(Err(EngineError::NotDone), |job| job.result))
+                self.channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs));
+                match &jobs[0] {
+                    Some(Job { result: Ok(()), .. }) => {
+                        self.counters.add(Counter::PagesIn, 1);
+                        Ok(())
+                    }
+                    Some(Job { result: Err(error), .. }) => self.loaded(entry, Err(*error)),
+                    None => unreachable!("no engine takes a job away"),
+                }
             }
             held => self.simple(entry, held, page),
         }
@@ -178,7 +192,7 @@ impl Zswap {
         self.loaded(entry, result)
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn loaded(&self, entry: SwapEntry, result: Result<(), EngineError>) -> Result<(), LoadError> {
         match result {
             Ok(()) => {

@@ -159,14 +159,15 @@ impl Zswap {
         };
         let (mut next, mut done) = (0, 0);
         let mut pages = std::iter::from_fn(|| work.next_to_compress(&mut next));
-        self.channels.checkout(Purpose::Store).compress(&mut pages, &mut |_, outcome| {
+        let mut sink = |_, outcome: Compressed<'_>| {
             // Outcomes come in the order of the pages; those that were set aside have none.
             while work.set_aside.contains(done) {
                 done += 1;
             }
             work.stage_outcome(done, outcome);
             done += 1;
-        });
+        };
+        self.channels.with(Purpose::Store, |channel| channel.compress(&mut pages, &mut sink));
         let pages = folio.pages().len();
         while done < pages && work.set_aside.contains(done) {
             done += 1;

@@ -71,18 +71,24 @@ impl Slot {
             && self.0.compare_exchange(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// Takes the lock, waiting until `deadline` for whoever has it.
+    /// Takes the lock, waiting until `deadline` for whoever has it, and gives the id in the slot.
     #[inline(always)]
-    pub(crate) fn lock(&self, lot: &ParkingLot, deadline: impl Fn() -> Instant) -> Result<(), TimedOut> {
-        if self.try_lock() { Ok(()) } else { self.lock_slowly(lot, deadline()) }
+    pub(crate) fn lock(&self, lot: &ParkingLot, deadline: impl Fn() -> Instant) -> Result<u32, TimedOut> {
+        let word = self.0.load(Ordering::Relaxed);
+        if word & LOCKED == 0
+            && self.0.compare_exchange(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        {
+            return Ok(word & ID);
+        }
+        self.lock_slowly(lot, deadline())
     }
 
     #[cold]
-    fn lock_slowly(&self, lot: &ParkingLot, deadline: Instant) -> Result<(), TimedOut> {
+    fn lock_slowly(&self, lot: &ParkingLot, deadline: Instant) -> Result<u32, TimedOut> {
         loop {
             for _ in 0..SPINS {
                 if self.try_lock() {
-                    return Ok(());
+                    return Ok(self.id());
                 }
                 std::hint::spin_loop();
             }
@@ -110,7 +116,8 @@ impl Slot {
     /// True while a write of this slot to the swap device is in flight.
     #[inline]
     pub(crate) fn in_writeback(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & WRITEBACK != 0
+        // Acquire pairs with the unlock that clears W: what the writer did is done, not only said to be.
+        self.0.load(Ordering::Acquire) & WRITEBACK != 0
     }
 
     /// Waits until no write of this slot to the swap device is in flight. The caller holds no slot: who clears W
@@ -143,8 +150,7 @@ mod tests {
         assert!(slot.try_lock());
         assert_eq!(slot.lock(&lot, soon), Err(TimedOut));
         slot.unlock(&lot, 7);
-        assert_eq!(slot.lock(&lot, soon), Ok(()));
-        assert_eq!(slot.id(), 7);
+        assert_eq!(slot.lock(&lot, soon), Ok(7));
     }
 
     #[test]
@@ -180,8 +186,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..2000 {
-                        slot.lock(&lot, far).unwrap();
-                        let id = slot.id();
+                        let id = slot.lock(&lot, far).unwrap();
                         slot.unlock(&lot, id + 1);
                     }
                 });

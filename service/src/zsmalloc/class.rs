@@ -29,6 +29,13 @@ pub(crate) fn class_of(len: usize) -> usize {
     (len.max(MIN_OBJECT) - MIN_OBJECT).div_ceil(CLASS_STEP)
 }
 
+/// Bytes of the object that holds `len` bytes: those of its class.
+#[inline]
+pub(crate) const fn object_size_of(len: usize) -> usize {
+    let rounded = len.next_multiple_of(CLASS_STEP);
+    if rounded < MIN_OBJECT { MIN_OBJECT } else { rounded }
+}
+
 /// Bytes of the objects of a class.
 #[inline]
 pub(crate) const fn object_size(class: usize) -> usize {
@@ -58,7 +65,7 @@ mod tests {
     fn every_length_has_the_smallest_class_that_holds_it() {
         for len in 1..=PAGE_SIZE {
             let class = class_of(len);
-            assert!(object_size(class) >= len);
+            assert!(object_size(class) >= len && object_size_of(len) == object_size(class));
             assert!(class == 0 || object_size(class - 1) < len);
         }
         assert_eq!(class_of(PAGE_SIZE), CLASSES - 1);

@@ -14,7 +14,7 @@ use zfolio_accel::{NodeId, PAGE_SIZE};
 use crate::sync::{Mutex, MutexGuard, Ordering, lock};
 use crate::zsmalloc::arena::{Arena, ArenaConfig, ArenaError};
 use crate::zsmalloc::backrefs::{BackRefs, FREE, free_word, next_free};
-use crate::zsmalloc::class::{CLASSES, SHAPES, class_of, object_size};
+use crate::zsmalloc::class::{CLASSES, SHAPES, class_of, object_size, object_size_of};
 use crate::zsmalloc::zspage::{NIL, NO_OBJECT, Zspage, ZspageList};
 
 /// An object as an entry keeps it: a name, no more.
@@ -106,7 +106,7 @@ impl ZsPool {
     /// The first byte of an object.
     #[inline(always)]
     fn address(&self, raw: RawObject) -> *mut u8 {
-        let offset = usize::from(raw.index) * object_size(class_of(raw.len.into()));
+        let offset = usize::from(raw.index) * object_size_of(raw.len.into());
         self.arena.address(raw.zspage).as_ptr().wrapping_add(offset)
     }
 
@@ -121,13 +121,13 @@ impl ZsPool {
         unsafe { std::slice::from_raw_parts(self.address(raw), raw.len.into()) }
     }
 
-    /// Takes an object back from its name, to free it or give it away.
+    /// Frees an object by its name.
     ///
     /// # Safety
-    /// `raw` came from [`Object::into_raw`] of this pool, and was not taken back since.
-    #[inline]
-    pub(crate) unsafe fn own(&self, raw: RawObject) -> Object<'_> {
-        Object { pool: self, raw }
+    /// `raw` came from [`Object::into_raw`] of this pool, and was not freed since; nobody borrows its bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn free_raw(&self, raw: RawObject) {
+        self.free(raw);
     }
 
     /// The index of the node that the object's memory is on.
