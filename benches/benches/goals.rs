@@ -189,7 +189,9 @@ fn verify_and_empty(zswap: &Zswap, pages: &[PageBytes]) {
 
 fn store(pages: &[PageBytes], rounds: usize) {
     println!("store of 64K folios, one thread, against a bare loop of the codec into one buffer");
-    let (mut bare, mut warm, mut cold) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bare, mut crc, mut copy) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut warm, mut cold) = (Vec::new(), Vec::new());
+    let mut arena = vec![1u8; pages.len() * PAGE_SIZE];
     let mut codecs = Codecs::new();
     let mut buffer = vec![0; max_compressed_len(PAGE_SIZE)];
     let kept = zswap(pages.len(), Codec::Lz4, 8);
@@ -201,6 +203,21 @@ fn store(pages: &[PageBytes], rounds: usize) {
                 black_box(codecs.compress(Codec::Lz4, page, &mut buffer));
             }
         }));
+        crc.push(timed(|| {
+            for page in pages {
+                black_box(codecs.compress(Codec::Lz4, page, &mut buffer));
+                black_box(crc32(page));
+            }
+        }));
+        copy.push(timed(|| {
+            let mut end = 0;
+            for page in pages {
+                let len = codecs.compress(Codec::Lz4, page, &mut buffer).expect("room").min(PAGE_SIZE);
+                black_box(crc32(page));
+                arena[end..end + len].copy_from_slice(&buffer[..len]);
+                end += len;
+            }
+        }));
         warm.push(timed(|| store_all(&kept, 0, pages, 16)));
         verify_and_empty(&kept, pages);
         let fresh = zswap(pages.len(), Codec::Lz4, 8);
@@ -208,6 +225,8 @@ fn store(pages: &[PageBytes], rounds: usize) {
         verify_and_empty(&fresh, pages);
     }
     report("bare lz4", pages.len(), &bare, &bare);
+    report("  and CRC-32", pages.len(), &crc, &bare);
+    report("  and copy into memory in order", pages.len(), &copy, &bare);
     report("store, warm arena", pages.len(), &warm, &bare);
     report("store, first fill", pages.len(), &cold, &bare);
 }

@@ -330,7 +330,8 @@ impl EntrySlab {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use std::collections::HashSet;
@@ -339,7 +340,7 @@ mod tests {
     fn ids_are_given_once_and_come_back() {
         let slab = EntrySlab::new(&[NodeId(0)]);
         let mut magazines = Magazines::default();
-        let mut take = |magazines: &mut Magazines| magazines.take(&slab, 0).unwrap().0;
+        let take = |magazines: &mut Magazines| magazines.take(&slab, 0).unwrap().0;
         let mut ids: Vec<u32> = (0..10_000).map(|_| take(&mut magazines)).collect();
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
         assert!(ids.iter().all(|&id| id != EMPTY && id <= MAX_ID));

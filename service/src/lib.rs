@@ -63,7 +63,9 @@ pub use tree::{MAX_SWAP_SLOTS, MAX_SWAP_TYPES};
 pub use zfolio_accel::{Backend, Codec, EngineError, NodeId, PAGE_SIZE, Page, PageBytes};
 pub use zswap::Zswap;
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

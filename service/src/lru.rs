@@ -285,7 +285,8 @@ impl Lru {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use zfolio_accel::NodeId;
@@ -293,7 +294,7 @@ mod tests {
     fn slab_with(entries: u32) -> (EntrySlab, Vec<u32>) {
         let slab = EntrySlab::new(&[NodeId(0)]);
         let mut magazines = Magazines::default();
-        let ids = (0..entries).map(|_| magazines.take(&slab, 0).unwrap().0).collect();
+        let ids = (0..entries).map(|_| magazines.take(&slab, 0).expect("there is memory").0).collect();
         (slab, ids)
     }
 

@@ -338,8 +338,8 @@ fn engine_that_panics_or_loses_a_page_in_a_store_leaves_no_slot_of_the_folio() {
             let result = caught(|| zswap.store(&folio(16, &new[24..])));
             assert_eq!(result, if k < 17 { None } else { Some(Ok(())) }, "{fault:?} with page {k}");
             zswap.check().unwrap();
-            for slot in 0..16 {
-                assert!(load(&zswap, slot) == Ok(old[slot]), "{fault:?} with page {k}: slot {slot}");
+            for (slot, page) in old[..16].iter().enumerate() {
+                assert!(load(&zswap, slot) == Ok(*page), "{fault:?} with page {k}: slot {slot}");
             }
             for slot in 16..32 {
                 let expected = if k < 17 { Err(LoadError::NotFound) } else { Ok(new[24 + slot - 16]) };

@@ -61,11 +61,6 @@ pub(crate) fn store_with(config: Config) -> Zswap {
     zswap
 }
 
-pub(crate) fn lz4_channels() -> Channels {
-    let config = ChannelsConfig { codec: Some(Codec::Lz4), ..ChannelsConfig::default() };
-    Channels::new(config, &Topology::single_node()).unwrap()
-}
-
 /// A folio of tenant 0 from node 0.
 pub(crate) fn folio(offset: usize, pages: &[PageBytes]) -> Folio<'_> {
     Folio::new(at(offset), NodeId(0), pages).unwrap()

@@ -357,8 +357,8 @@ impl Model {
         }
         self.pages_in += self.pages.len() as u64;
         let filled = |zero| {
-            let is = |page: &&Box<PageBytes>| repeated_word(page).is_some_and(|word| (word == 0) == zero);
-            self.pages.values().filter(is).count() as u64
+            let words = self.pages.values().filter_map(|page| repeated_word(page));
+            words.filter(|&word| (word == 0) == zero).count() as u64
         };
         let stats = self.zswap.stats();
         assert_eq!(stats.stored_pages, self.pages.len() as u64);

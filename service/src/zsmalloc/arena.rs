@@ -354,14 +354,6 @@ impl Arena {
         }
         free
     }
-
-    /// The start and length of each region.
-    #[cfg(test)]
-    pub(crate) fn regions(&self) -> Vec<(usize, usize)> {
-        let regions = *lock(&self.regions);
-        let base = |region| self.bases.at(region as usize).load(Ordering::Relaxed).addr();
-        (0..regions).map(|region| (base(region), REGION_LEN)).collect()
-    }
 }
 
 impl Drop for Arena {

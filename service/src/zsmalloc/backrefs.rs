@@ -140,7 +140,8 @@ pub(crate) fn next_free(word: u32) -> u16 {
     (word & u32::from(NO_OBJECT)) as u16
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 
