@@ -78,7 +78,7 @@ impl Channel {
         });
     }
 
-    /// Decompresses the jobs into their pages, checks each page's CRC-32, and sets each job's `result`.
+    /// Decompresses the jobs into their pages, checks each page's CRC-32, and sets each job's result.
     ///
     /// An error means that neither the engine nor software could make the page that was stored. The bytes of its
     /// page are then undefined.
@@ -87,7 +87,7 @@ impl Channel {
         self.engine.decompress(jobs);
         if let Some(retry) = &mut self.retry {
             for job in jobs.iter_mut().flatten() {
-                if let Err(error) = job.result {
+                if let Err(error) = job.result() {
                     self.fallbacks.count(error);
                     retry.software().decompress_job(job);
                 }

@@ -394,7 +394,7 @@ mod tests {
         let mut jobs: Vec<_> =
             jobs.map(|((bytes, codec, crc), page)| Some(Job::new(*codec, bytes, *crc, page))).collect();
         channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs));
-        assert!(jobs.iter().flatten().all(|job| job.result == Ok(())));
+        assert!(jobs.iter().flatten().all(|job| job.result() == Ok(())));
         assert!(out == pages, "a page whose CRC the engine got wrong would be lost");
         assert_eq!(channels.fallbacks().crc_mismatch, 4);
     }
@@ -432,7 +432,7 @@ mod tests {
         let mut page = [0u8; PAGE_SIZE];
         let mut jobs = [Some(Job::new(Codec::Lz4, &[0x10, 0, 0, 0], 0, &mut page))];
         channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs));
-        let result = jobs[0].as_ref().unwrap().result;
+        let result = jobs[0].as_ref().unwrap().result();
         assert!(matches!(result, Err(EngineError::Decode(_))), "{result:?}");
     }
 

@@ -37,7 +37,7 @@ pub trait Engine: Send {
     );
 
     /// Decompresses each job that is there into its page, submitted in the order of the slice, and sets its
-    /// `result`. After an error the bytes of its page are undefined (but no one else's).
+    /// result by [`Job::finish`]. After an error the bytes of its page are undefined (but no one else's).
     fn decompress(&mut self, jobs: &mut [Option<Job<'_>>]);
 }
 
@@ -85,8 +85,7 @@ pub struct Job<'a> {
     pub crc: u32,
     /// Where the page goes.
     pub page: &'a mut PageBytes,
-    /// How it went: [`EngineError::NotDone`] until it is done.
-    pub result: Result<(), EngineError>,
+    result: Result<(), EngineError>,
 }
 
 impl<'a> Job<'a> {
@@ -96,7 +95,13 @@ impl<'a> Job<'a> {
         Job { codec, bytes, crc, page, result: Err(EngineError::NotDone) }
     }
 
-    /// Sets the result of a job whose page has this CRC-32, or failed.
+    /// How it went: [`EngineError::NotDone`] until it is [finished](Job::finish).
+    #[inline]
+    pub fn result(&self) -> Result<(), EngineError> {
+        self.result
+    }
+
+    /// Sets the result of a job: the engine failed it, or made a page of this CRC-32, which is checked here.
     #[inline]
     pub fn finish(&mut self, crc: Result<u32, EngineError>) {
         self.result = match crc {

@@ -128,7 +128,7 @@ fn decompress(channels: &Channels, codec: Codec, bytes: &[u8], crc: u32) -> Resu
     let mut page = [0xee; PAGE_SIZE];
     let mut jobs = [Some(Job::new(codec, bytes, crc, &mut page))];
     channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs));
-    let result = jobs[0].take().expect("the job is still there").result;
+    let result = jobs[0].take().expect("the job is still there").result();
     result.map(|()| page)
 }
 
@@ -150,7 +150,7 @@ fn every_kind_of_page_comes_back_with_every_window(case: Case) {
             jobs.push(bytes.as_ref().map(|bytes| Job::new(*codec, bytes, *crc, page)));
         }
         channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs));
-        let results: Vec<_> = jobs.iter().map(|job| job.as_ref().map(|job| job.result)).collect();
+        let results: Vec<_> = jobs.iter().map(|job| job.as_ref().map(|job| job.result())).collect();
         for (index, result) in results.into_iter().enumerate() {
             let Some(result) = result else { continue };
             assert_eq!(result, Ok(()));

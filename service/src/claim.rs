@@ -20,6 +20,7 @@ use crate::entry::{Contents, Entry};
 use crate::folio::{SwapEntry, TenantId};
 use crate::lru::Run;
 use crate::park::TimedOut;
+use crate::sync::Ordering;
 use crate::word::{EMPTY, Slot, ZERO_PAGE};
 use crate::zswap::Zswap;
 
@@ -229,6 +230,16 @@ impl<'s> SlotGuard<'s> {
                     Some(codec) => Held::Compressed { codec, bytes, crc },
                 }
             }
+        }
+    }
+
+    /// Brings near what [`remove`](SlotGuard::remove) will change, while the page is being decompressed: the entry's
+    /// neighbours on its list (who may be others by then; it is a hint).
+    #[inline(always)]
+    pub(crate) fn prefetch_neighbours(&self) {
+        if let Some(entry) = self.entry {
+            self.store.slab.prefetch(entry.prev.load(Ordering::Relaxed));
+            self.store.slab.prefetch(entry.next.load(Ordering::Relaxed));
         }
     }
 

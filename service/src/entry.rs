@@ -175,6 +175,8 @@ impl Chain {
         let id = self.head;
         let entry = slab.at(id);
         self.head = entry.next.load(Ordering::Relaxed);
+        // Whoever pops the next one finds its link at hand.
+        slab.prefetch(self.head);
         Some((id, entry))
     }
 
@@ -257,6 +259,12 @@ impl EntrySlab {
     #[inline]
     pub(crate) fn at(&self, id: u32) -> &Entry {
         self.entries.at(id as usize)
+    }
+
+    /// Asks the CPU to bring an entry near.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, id: u32) {
+        self.entries.prefetch(id as usize);
     }
 
     /// A full chain, or one of entries that were never used.

@@ -93,6 +93,21 @@ impl<T: Default, const ROOT_BITS: u32, const LEAF_BITS: u32> LazyArray<T, ROOT_B
         self.get(index).expect("the leaf of a used element is there")
     }
 
+    /// Asks the CPU to bring the element near, if its leaf is there, while it does other things.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, index: usize) {
+        let Some(element) = self.get(index) else { return };
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch changes nothing and faults nowhere, and SSE is part of x86-64.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
+                ptr::from_ref(element).cast(),
+            );
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = element;
+    }
+
     /// The leaf that holds `index`, made if need be. An index beyond the array is `OutOfMemory` too.
     pub(crate) fn make_leaf(&self, index: usize) -> Result<&[T], OutOfMemory> {
         if index >= Self::LEN {

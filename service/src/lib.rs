@@ -42,6 +42,8 @@ mod lazy_array;
 mod limit;
 mod load;
 mod lru;
+#[doc(hidden)]
+pub mod micro;
 mod nodes;
 mod park;
 mod stats;

@@ -1,6 +1,7 @@
 //! Loading and invalidating.
 
 use std::cell::Cell;
+use std::time::Instant;
 
 use zfolio_accel::{EngineError, Job, Page, PageBytes, Purpose, crc32};
 
@@ -22,7 +23,8 @@ impl Zswap {
     /// # Errors
     /// See [`LoadError`]. The entry is kept, and the bytes of `page` are undefined.
     pub fn load(&self, entry: SwapEntry, page: &mut PageBytes) -> Result<(), LoadError> {
-        let guard = self.lock_for_load(entry)?;
+        let guard = self.lock_for_load(entry, &Cell::new(None))?;
+        guard.prefetch_neighbours();
         self.decompress(entry, &guard, page)?;
         guard.remove();
         Ok(())
@@ -33,7 +35,7 @@ impl Zswap {
     /// # Errors
     /// As [`load`](Zswap::load).
     pub fn read(&self, entry: SwapEntry, page: &mut PageBytes) -> Result<(), LoadError> {
-        let guard = self.lock_for_load(entry)?;
+        let guard = self.lock_for_load(entry, &Cell::new(None))?;
         self.decompress(entry, &guard, page)?;
         guard.mark_referenced();
         Ok(())
@@ -43,8 +45,8 @@ impl Zswap {
     /// index of the entry. Every entry is told of once; the order is the store's. Of an entry that is named twice,
     /// one is loaded and the other not found.
     ///
-    /// `each` runs when the page is in the caller's hands and out of the store. It must not call this store for
-    /// slots of the same batch: it would wait for itself, until the deadline. Should it panic, pages that it was
+    /// `each` runs when the page is in the caller's hands and out of the store, while others of the batch are still
+    /// locked. It must not call this store: it could wait for itself, until the deadline. Should it panic, pages that it was
     /// not yet told of are still in the store.
     ///
     /// # Panics
@@ -82,13 +84,17 @@ impl Zswap {
         let mut guards = [const { None }; N];
         let mut results = [Ok(()); N];
         let mut before = None;
+        let started = Cell::new(None);
         for &index in order.iter() {
             if before.replace(entries[index]) == Some(entries[index]) {
                 results[index] = Err(LoadError::NotFound);
                 continue;
             }
-            match self.lock_for_load(entries[index]) {
-                Ok(guard) => guards[index] = Some(guard),
+            match self.lock_for_load(entries[index], &started) {
+                Ok(guard) => {
+                    guard.prefetch_neighbours();
+                    guards[index] = Some(guard);
+                }
                 Err(error) => results[index] = Err(error),
             }
         }
@@ -130,18 +136,21 @@ impl Zswap {
         }
         self.channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs[..count]));
         for (job, &index) in jobs.iter().flatten().zip(&indices) {
-            results[index] = self.loaded(entries[index], job.result);
+            results[index] = self.loaded(entries[index], job.result());
         }
     }
 
     #[inline(always)]
-    fn lock_for_load(&self, entry: SwapEntry) -> Result<SlotGuard<'_>, LoadError> {
+    fn lock_for_load(
+        &self,
+        entry: SwapEntry,
+        started: &Cell<Option<Instant>>,
+    ) -> Result<SlotGuard<'_>, LoadError> {
         if self.fork.is_child() {
             return Err(LoadError::Forked);
         }
         let slot = self.tree.slot(entry).filter(|slot| !slot.is_vacant()).ok_or(LoadError::NotFound)?;
-        let started = Cell::new(None);
-        let guard = SlotGuard::lock(self, slot, || self.deadline(&started))
+        let guard = SlotGuard::lock(self, slot, || self.deadline(started))
             .map_err(|TimedOut| LoadError::Busy { entry })?;
         if guard.is_empty() { Err(LoadError::NotFound) } else { Ok(guard) }
     }
@@ -157,13 +166,13 @@ impl Zswap {
             Held::Compressed { codec, bytes, crc } => {
                 let mut jobs = [Some(Job::new(codec, bytes, crc, page))];
                 self.channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs));
-                match &jobs[0] {
-                    Some(Job { result: Ok(()), .. }) => {
+                match jobs[0].as_ref().map(Job::result) {
+                    Some(Ok(())) => {
                         self.counters.add(Counter::PagesIn, 1);
                         Ok(())
                     }
-                    Some(Job { result: Err(error), .. }) => self.loaded(entry, Err(*error)),
-                    None => unreachable!("no engine takes a job away"),
+                    Some(Err(error)) => self.loaded(entry, Err(error)),
+                    None => self.loaded(entry, Err(EngineError::NotDone)),
                 }
             }
             held => self.simple(entry, held, page),

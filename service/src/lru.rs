@@ -104,10 +104,6 @@ impl List {
     /// Takes an entry off the list, and frees it if its memory is of this node. If not, that is left to the caller.
     #[inline(always)]
     pub(crate) fn remove(&self, slab: &EntrySlab, id: u32, entry: &Entry, object_len: u64) {
-        // The neighbours may change until the list is locked; this only brings their cache lines, and not while
-        // others wait for the list.
-        warm(slab, entry.prev.load(Ordering::Relaxed));
-        warm(slab, entry.next.load(Ordering::Relaxed));
         let mut links = lock(&self.links);
         links.unlink(slab, entry);
         links.entries -= 1;
@@ -187,13 +183,6 @@ impl List {
             ));
         }
         Ok(())
-    }
-}
-
-#[inline]
-fn warm(slab: &EntrySlab, id: u32) {
-    if id != EMPTY {
-        std::hint::black_box(slab.at(id).flags.load(Ordering::Relaxed));
     }
 }
 

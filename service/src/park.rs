@@ -16,6 +16,7 @@ const BUCKETS: usize = 1;
 /// A cache line of its own for each bucket (two: CPUs fetch them in pairs).
 #[repr(align(128))]
 struct Bucket {
+    waiters: AtomicU32,
     mutex: Mutex<()>,
     changed: Condvar,
 }
@@ -23,7 +24,7 @@ struct Bucket {
 /// The buckets of one store.
 pub(crate) struct ParkingLot {
     buckets: Box<[Bucket]>,
-    /// Threads that wait in any bucket.
+    /// Threads that wait in any bucket: what every unlock looks at.
     waiters: AtomicU32,
 }
 
@@ -33,7 +34,7 @@ pub(crate) struct TimedOut;
 
 impl ParkingLot {
     pub(crate) fn new() -> ParkingLot {
-        let bucket = || Bucket { mutex: Mutex::new(()), changed: Condvar::new() };
+        let bucket = || Bucket { waiters: AtomicU32::new(0), mutex: Mutex::new(()), changed: Condvar::new() };
         ParkingLot { buckets: (0..BUCKETS).map(|_| bucket()).collect(), waiters: AtomicU32::new(0) }
     }
 
@@ -51,10 +52,13 @@ impl ParkingLot {
         deadline: Instant,
         done: impl Fn(u32) -> bool,
     ) -> Result<(), TimedOut> {
+        let bucket = self.bucket(word);
+        bucket.waiters.fetch_add(1, Ordering::SeqCst);
         self.waiters.fetch_add(1, Ordering::SeqCst);
         seq_cst_for_loom();
-        let result = Self::wait_counted(self.bucket(word), word, deadline, done);
+        let result = Self::wait_counted(bucket, word, deadline, done);
         self.waiters.fetch_sub(1, Ordering::Relaxed);
+        bucket.waiters.fetch_sub(1, Ordering::Relaxed);
         result
     }
 
@@ -105,6 +109,9 @@ impl ParkingLot {
 
     #[cold]
     fn wake(&self, bucket: &Bucket) {
+        if bucket.waiters.load(Ordering::SeqCst) == 0 {
+            return;
+        }
         // With the mutex taken, a waiter is either asleep, and gets the notice, or has yet to look at the word.
         drop(lock(&bucket.mutex));
         bucket.changed.notify_all();

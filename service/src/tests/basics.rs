@@ -202,7 +202,9 @@ fn emptied_memory_goes_back_to_the_kernel_but_for_the_warm_stock() {
     let zswap = store_with(Config { warm_bytes: 10 * 4096, ..Config::default() });
     let noise = vec![any_page_of_len(PAGE_SIZE); 512];
     zswap.store(&folio(0, &noise)).unwrap();
-    assert_eq!(zswap.resident_arena_bytes().unwrap(), 512 * 4096);
+    // A large class takes a page or two in advance.
+    let resident = zswap.resident_arena_bytes().unwrap();
+    assert!((512 * 4096..=516 * 4096).contains(&resident), "{resident}");
     zswap.invalidate_range(at(0), 512).unwrap();
     assert_eq!(zswap.resident_arena_bytes().unwrap(), zswap.stats().warm_bytes);
     assert!(zswap.stats().warm_bytes <= 10 * 4096);

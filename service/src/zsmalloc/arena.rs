@@ -1,6 +1,6 @@
 //! Address space for zspages, memory of a known node behind it, and the stock of warm memory.
 //!
-//! Address space comes in regions of 64 MiB, each with a preference for one node, cut into slots of 16 pages, one
+//! Address space comes in regions of 48 MiB, each with a preference for one node, cut into slots of 24 pages, one
 //! slot a zspage. Memory comes in runs of pages of a slot ([`Arena::populate`]), always from its first page on.
 //! The kernel may take a run from another node than the preferred one without saying so; therefore its node is
 //! read back before it is used, and what is counted is where the memory is. On a machine of one node there is
@@ -26,9 +26,9 @@ use crate::zsmalloc::zspage::{Zspage, ZspageList};
 
 /// Bytes of a slot.
 const SLOT_LEN: usize = ZSPAGE_PAGES * PAGE_SIZE;
-const REGION_SLOTS_BITS: u32 = 10;
+const REGION_SLOTS_BITS: u32 = 9;
 const REGION_LEN: usize = SLOT_LEN << REGION_SLOTS_BITS;
-/// 4 TiB of address space at most.
+/// 3 TiB of address space at most.
 const MAX_REGIONS: u32 = 1 << 16;
 
 /// Tries of a populate that the kernel asks to repeat.
@@ -69,7 +69,6 @@ struct NodeArena {
 }
 
 /// Slots of a node's regions that are no zspage.
-#[derive(Default)]
 struct FreeSlots {
     /// Without memory.
     empty: ZspageList,
@@ -79,6 +78,13 @@ struct FreeSlots {
     /// Slots of the newest region that were never used: from `fresh` up to `end`.
     fresh: u32,
     end: u32,
+}
+
+impl FreeSlots {
+    fn none() -> FreeSlots {
+        let (empty, warm) = (ZspageList::default(), [ZspageList::default(); ZSPAGE_PAGES + 1]);
+        FreeSlots { empty, warm, warm_pages: 0, fresh: 0, end: 0 }
+    }
 }
 
 /// How an arena is made.
@@ -94,7 +100,7 @@ pub(crate) struct ArenaConfig<'a> {
 
 impl Arena {
     pub(crate) fn new(config: ArenaConfig<'_>) -> Arena {
-        let node = |(&nid, limit)| NodeArena { nid, limit, slots: Mutex::default() };
+        let node = |(&nid, limit)| NodeArena { nid, limit, slots: Mutex::new(FreeSlots::none()) };
         Arena {
             bases: LazyArray::new(),
             headers: LazyArray::new(),
@@ -227,12 +233,13 @@ impl Arena {
         header
             .node
             .store(u16::try_from(on.unwrap_or(node)).expect("fewer than 1024 nodes"), Ordering::Relaxed);
-        header.populated.store(u8::try_from(to).expect("at most 16"), Ordering::Relaxed);
+        header.populated.store(u8::try_from(to).expect("at most 24"), Ordering::Relaxed);
         Ok(())
     }
 
     /// The index of the node that all these pages are on. A kernel that does not answer is believed to have done as
-    /// it was told.
+    /// it was told; so is one that names a node which came after the store was made, for memory there must not make
+    /// stores fail, and has to be counted somewhere.
     fn node_of(&self, slot: u32, expected: usize, from: usize, to: usize) -> Option<usize> {
         if self.nodes.len() == 1 {
             return Some(expected);
@@ -242,8 +249,10 @@ impl Arena {
         if numa::nodes_of(self.page(slot, from), nodes).is_err() {
             return Some(expected);
         }
-        let same = nodes.iter().all(|&nid| nid == nodes[0]);
-        same.then(|| self.nodes.iter().position(|node| i32::from(node.nid.0) == nodes[0])).flatten()
+        let index_of =
+            |nid| self.nodes.iter().position(|node| i32::from(node.nid.0) == nid).unwrap_or(expected);
+        let first = index_of(nodes[0]);
+        nodes.iter().all(|&nid| index_of(nid) == first).then_some(first)
     }
 
     /// Gives the memory of a slot from page `keep` on back to the kernel. Nothing there is in use.
@@ -255,12 +264,12 @@ impl Arena {
         }
         let pages = populated - keep;
         discard(self.page(slot, keep), pages);
-        header.populated.store(u8::try_from(keep).expect("at most 16"), Ordering::Relaxed);
+        header.populated.store(u8::try_from(keep).expect("at most 24"), Ordering::Relaxed);
         drop(Charge { arena: self, node: Some(header.node()), pages: pages as u64 });
     }
 
     fn page(&self, slot: u32, page: usize) -> NonNull<u8> {
-        // SAFETY: a slot has 16 pages, and `page` is one of them.
+        // SAFETY: a slot has 24 pages, and `page` is one of them.
         unsafe { self.address(slot).add(page * PAGE_SIZE) }
     }
 

@@ -6,10 +6,12 @@ use zfolio_accel::PAGE_SIZE;
 
 /// Bytes between neighbouring classes.
 pub(crate) const CLASS_STEP: usize = 16;
-/// The smallest object: 2048 of them fill a zspage, as many as an entry's index can name.
+/// The smallest object.
 pub(crate) const MIN_OBJECT: usize = 32;
 /// The most pages of a zspage; each has this much address space, used or not.
-pub(crate) const ZSPAGE_PAGES: usize = 16;
+pub(crate) const ZSPAGE_PAGES: usize = 24;
+/// The most objects of a zspage: as many as an entry's index can name.
+pub(crate) const MAX_OBJECTS: usize = 2048;
 /// How many classes there are.
 pub(crate) const CLASSES: usize = (PAGE_SIZE - MIN_OBJECT) / CLASS_STEP + 1;
 
@@ -29,13 +31,6 @@ pub(crate) fn class_of(len: usize) -> usize {
     (len.max(MIN_OBJECT) - MIN_OBJECT).div_ceil(CLASS_STEP)
 }
 
-/// Bytes of the object that holds `len` bytes: those of its class.
-#[inline]
-pub(crate) const fn object_size_of(len: usize) -> usize {
-    let rounded = len.next_multiple_of(CLASS_STEP);
-    if rounded < MIN_OBJECT { MIN_OBJECT } else { rounded }
-}
-
 /// Bytes of the objects of a class.
 #[inline]
 pub(crate) const fn object_size(class: usize) -> usize {
@@ -50,10 +45,10 @@ pub(crate) static SHAPES: LazyLock<[Shape; CLASSES]> = LazyLock::new(|| std::arr
 fn shape(class: usize) -> Shape {
     let object_size = object_size(class);
     let unused = |pages: usize| ((pages * PAGE_SIZE) % object_size) as f64 / pages as f64;
-    let pages = (1..=ZSPAGE_PAGES)
+    let pages = (1..=ZSPAGE_PAGES.min(MAX_OBJECTS * object_size / PAGE_SIZE))
         .rev()
         .min_by(|&a, &b| unused(a).total_cmp(&unused(b)))
-        .expect("there are 16 to choose from");
+        .expect("at least 16 to choose from");
     Shape { pages, objects: pages * PAGE_SIZE / object_size }
 }
 
@@ -65,7 +60,7 @@ mod tests {
     fn every_length_has_the_smallest_class_that_holds_it() {
         for len in 1..=PAGE_SIZE {
             let class = class_of(len);
-            assert!(object_size(class) >= len && object_size_of(len) == object_size(class));
+            assert!(object_size(class) >= len);
             assert!(class == 0 || object_size(class - 1) < len);
         }
         assert_eq!(class_of(PAGE_SIZE), CLASSES - 1);
@@ -76,11 +71,11 @@ mod tests {
         for (class, shape) in SHAPES.iter().enumerate() {
             let bytes = shape.pages * PAGE_SIZE;
             let used = shape.objects * object_size(class);
-            assert!(used <= bytes && shape.objects <= 2048);
+            assert!(used <= bytes && shape.objects <= MAX_OBJECTS);
             let unused = bytes - used;
             // Objects that are nearly a page waste what a page has more, however long the zspage is.
-            assert!(unused * 100 <= bytes * 6, "class {class} of {shape:?} wastes {unused} bytes");
+            assert!(unused * 100 <= bytes * 5, "class {class} of {shape:?} wastes {unused} bytes");
         }
-        assert_eq!(SHAPES[CLASSES - 1].pages, 16, "raw pages share a header by 16");
+        assert_eq!(SHAPES[CLASSES - 1].pages, 24, "raw pages share a header by 24");
     }
 }

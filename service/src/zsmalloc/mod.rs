@@ -1,6 +1,6 @@
 //! Memory for compressed pages: size classes, zspages, one arena a node.
 //!
-//! A zspage is up to 16 contiguous pages cut into equal objects. Userspace has what the kernel lacks, contiguous
+//! A zspage is up to 24 contiguous pages cut into equal objects. Userspace has what the kernel lacks, contiguous
 //! addresses, so objects never straddle anything, and classes can be 16 bytes apart: pages of a zspage get memory
 //! only when an object reaches them, so an unfinished zspage costs address space and not memory.
 //!

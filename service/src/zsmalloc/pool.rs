@@ -1,20 +1,28 @@
 //! Objects: bytes of up to a page in a zspage of their size class.
 //!
 //! Memory that a class already has is used before new memory is taken: freed objects first, of the fullest zspages
-//! first, then the next object of a growing zspage, and last a new zspage. Each class of each node has a short lock
-//! of its own.
+//! first, then the next object of a growing zspage, and last a new zspage.
+//!
+//! Each class has half a page idle, on average, and in a small pool that weighs more than wasted bytes of objects. So
+//! every second class has no zspages of its own until the next larger one, which takes its objects meanwhile, has grown
+//! to [`FINE_FROM_PAGES`]. The size of an object is therefore its zspage's, not what its length says.
+//!
+//! Each class of each node has a short lock of its own.
 
 #![allow(unsafe_code)]
 
+mod check;
+
 use std::mem::ManuallyDrop;
 use std::ptr;
+use std::sync::atomic::AtomicBool;
 
 use zfolio_accel::{NodeId, PAGE_SIZE};
 
 use crate::sync::{Mutex, MutexGuard, Ordering, lock};
 use crate::zsmalloc::arena::{Arena, ArenaConfig, ArenaError};
 use crate::zsmalloc::backrefs::{BackRefs, FREE, free_word, next_free};
-use crate::zsmalloc::class::{CLASSES, SHAPES, class_of, object_size, object_size_of};
+use crate::zsmalloc::class::{CLASS_STEP, CLASSES, SHAPES, class_of, object_size};
 use crate::zsmalloc::zspage::{NIL, NO_OBJECT, Zspage, ZspageList};
 
 /// An object as an entry keeps it: a name, no more.
@@ -34,8 +42,12 @@ const GROWING: usize = FULLNESS_LISTS;
 const FULL: usize = FULLNESS_LISTS + 1;
 
 /// Pages of a class for each page that it takes beyond what the next object needs. So a large class asks the kernel
-/// less often, and no class has more than 1/128 of its memory idle that way.
-const PAGES_PER_EXTRA: u64 = 128;
+/// less often, and no class has more than 1/256 of its memory idle that way.
+const PAGES_PER_EXTRA: u64 = 256;
+
+/// A class of so many pages is worth splitting in two: 16 bytes of each object of the smaller half are then more than
+/// the half page that one more class has idle.
+const FINE_FROM_PAGES: u64 = 100;
 
 /// The zspages of one class on one node.
 #[derive(Default)]
@@ -58,6 +70,8 @@ pub(crate) struct ZsPool {
 
 struct NodeClasses {
     classes: Box<[Mutex<Class>]>,
+    /// Which classes have zspages of their own. Those whose size is a multiple of 32 always do.
+    fine: Box<[AtomicBool]>,
 }
 
 /// What a node's memory is used for.
@@ -73,7 +87,10 @@ pub(crate) struct NodeUsage {
 impl ZsPool {
     pub(crate) fn new(config: ArenaConfig<'_>) -> ZsPool {
         let nids: Vec<NodeId> = config.nodes.to_vec();
-        let classes = |_: &NodeId| NodeClasses { classes: (0..CLASSES).map(|_| Mutex::default()).collect() };
+        let classes = |_: &NodeId| NodeClasses {
+            classes: (0..CLASSES).map(|_| Mutex::default()).collect(),
+            fine: (0..CLASSES).map(|class| AtomicBool::new(is_coarse(class))).collect(),
+        };
         ZsPool {
             arena: Arena::new(config),
             backrefs: BackRefs::new(&nids),
@@ -87,7 +104,7 @@ impl ZsPool {
     /// When a limit is in the way, warm memory is given back first.
     #[inline(always)]
     pub(crate) fn store(&self, bytes: &[u8], node: usize, owner: u32) -> Result<Object<'_>, ArenaError> {
-        let class = class_of(bytes.len());
+        let class = self.class_for(bytes.len(), node);
         let (zspage, index) = match self.alloc(class, bytes.len(), node, owner) {
             Ok(place) => place,
             Err(ArenaError::PoolLimit | ArenaError::NodeLimit(_)) if self.release_warm() > 0 => {
@@ -106,7 +123,7 @@ impl ZsPool {
     /// The first byte of an object.
     #[inline(always)]
     fn address(&self, raw: RawObject) -> *mut u8 {
-        let offset = usize::from(raw.index) * object_size_of(raw.len.into());
+        let offset = usize::from(raw.index) * object_size(self.arena.header(raw.zspage).class());
         self.arena.address(raw.zspage).as_ptr().wrapping_add(offset)
     }
 
@@ -141,16 +158,21 @@ impl ZsPool {
         &self.nodes[node].classes[class]
     }
 
+    /// The class that objects of this length go to.
+    #[inline(always)]
+    fn class_for(&self, len: usize, node: usize) -> usize {
+        let class = class_of(len);
+        if self.nodes[node].fine[class].load(Ordering::Relaxed) { class } else { class + 1 }
+    }
+
     #[inline(always)]
     fn alloc(&self, class: usize, len: usize, node: usize, owner: u32) -> Result<(u32, u16), ArenaError> {
         let mut state = lock(self.class(node, class));
-        let place = match self.alloc_from(&mut state, class, owner)? {
+        let place = match self.take_at_hand(&mut state, class, owner) {
             Some(place) => place,
             None => {
-                let elsewhere = state.elsewhere;
-                drop(state);
                 let place;
-                (state, place) = self.alloc_more(class, node, elsewhere, owner)?;
+                (state, place) = self.alloc_more(state, class, node, owner)?;
                 place
             }
         };
@@ -159,19 +181,50 @@ impl ZsPool {
         Ok(place)
     }
 
-    /// An object of a class that has none left on its node, and the class of the node that it is on. While the
-    /// kernel takes the node's memory from another one, zspages there are filled before the node is asked again.
+    /// An object in memory that the class has already.
+    #[inline(always)]
+    fn take_at_hand(&self, state: &mut Class, class: usize, owner: u32) -> Option<(u32, u16)> {
+        if let Some(place) = self.take_freed(state, owner) {
+            return Some(place);
+        }
+        let id = state.lists[GROWING].0;
+        if id == NIL {
+            return None;
+        }
+        let header = self.arena.header(id);
+        let reached = (usize::from(header.bump.load(Ordering::Relaxed)) + 1) * object_size(class);
+        (reached <= header.populated() * PAGE_SIZE).then(|| (id, self.take_next(state, id, header, owner)))
+    }
+
+    /// An object for a class that has no memory at hand, and the locked class that it belongs to: one that was freed in
+    /// the class that took its objects before, one in a new page of a growing zspage, or one in a new zspage.
     #[cold]
-    fn alloc_more(
-        &self,
+    fn alloc_more<'p>(
+        &'p self,
+        mut state: MutexGuard<'p, Class>,
         class: usize,
         node: usize,
-        elsewhere: Option<usize>,
         owner: u32,
-    ) -> Result<(MutexGuard<'_, Class>, (u32, u16)), ArenaError> {
+    ) -> Result<(MutexGuard<'p, Class>, (u32, u16)), ArenaError> {
+        if !is_coarse(class) {
+            drop(state);
+            let mut larger = lock(self.class(node, class + 1));
+            if let Some(place) = self.take_freed(&mut larger, owner) {
+                return Ok((larger, place));
+            }
+            drop(larger);
+            state = lock(self.class(node, class));
+        }
+        if let Some(place) = self.grow(&mut state, class, owner)? {
+            return Ok((state, place));
+        }
+        // While the kernel takes the node's memory from another one, zspages there are filled before the node is
+        // asked again.
+        let elsewhere = state.elsewhere;
+        drop(state);
         if let Some(on) = elsewhere {
             let mut state = lock(self.class(on, class));
-            if let Ok(Some(place)) = self.alloc_from(&mut state, class, owner) {
+            if let Ok(Some(place)) = self.grow(&mut state, class, owner) {
                 return Ok((state, place));
             }
         }
@@ -184,25 +237,19 @@ impl ZsPool {
         Ok((state, place))
     }
 
-    /// An object of a zspage that the class has.
-    #[inline(always)]
-    fn alloc_from(
-        &self,
-        state: &mut Class,
-        class: usize,
-        owner: u32,
-    ) -> Result<Option<(u32, u16)>, ArenaError> {
-        for list in (0..FULLNESS_LISTS).rev() {
-            let id = state.lists[list].0;
-            if id != NIL {
-                return Ok(Some((id, self.take_freed(state, id, owner))));
+    /// An object of a zspage that the class has, with new memory if need be.
+    fn grow(&self, state: &mut Class, class: usize, owner: u32) -> Result<Option<(u32, u16)>, ArenaError> {
+        loop {
+            if let Some(place) = self.take_at_hand(state, class, owner) {
+                return Ok(Some(place));
             }
-        }
-        while state.lists[GROWING].0 != NIL {
             let id = state.lists[GROWING].0;
-            match self.grow(state, id, class, owner) {
-                Ok(index) => return Ok(Some((id, index))),
-                // It ends here; the class goes on with memory from wherever it comes.
+            if id == NIL {
+                return Ok(None);
+            }
+            match self.populate(state, id, class) {
+                Ok(()) => {}
+                // The zspage ends here; the class goes on with memory from wherever it comes.
                 Err(ArenaError::Elsewhere) => {
                     let header = self.arena.header(id);
                     header.capacity.store(header.bump.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -211,12 +258,12 @@ impl ZsPool {
                 Err(error) => return Err(error),
             }
         }
-        Ok(None)
     }
 
-    /// The first freed object of a zspage that has one.
+    /// A freed object, of the fullest zspage that has one.
     #[inline(always)]
-    fn take_freed(&self, state: &mut Class, id: u32, owner: u32) -> u16 {
+    fn take_freed(&self, state: &mut Class, owner: u32) -> Option<(u32, u16)> {
+        let id = state.lists[..FULLNESS_LISTS].iter().rev().map(|list| list.0).find(|&id| id != NIL)?;
         let header = self.arena.header(id);
         let index = header.free.load(Ordering::Relaxed);
         let word = self.backrefs.word(header.backrefs.load(Ordering::Relaxed), index);
@@ -224,18 +271,13 @@ impl ZsPool {
         word.store(owner, Ordering::Relaxed);
         header.in_use.store(header.in_use.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.relist(state, id, header);
-        index
+        Some((id, index))
     }
 
-    /// The next object of a zspage that has no freed ones and is not at its end.
+    /// The next object of a zspage that has no freed ones, is not at its end, and has memory for it.
     #[inline(always)]
-    fn grow(&self, state: &mut Class, id: u32, class: usize, owner: u32) -> Result<u16, ArenaError> {
-        let header = self.arena.header(id);
+    fn take_next(&self, state: &mut Class, id: u32, header: &Zspage, owner: u32) -> u16 {
         let index = header.bump.load(Ordering::Relaxed);
-        let needed = ((usize::from(index) + 1) * object_size(class)).div_ceil(PAGE_SIZE);
-        if needed > header.populated() {
-            self.populate(state, id, class, needed)?;
-        }
         let word = self.backrefs.word(header.backrefs.load(Ordering::Relaxed), index);
         word.store(owner, Ordering::Relaxed);
         header.bump.store(index + 1, Ordering::Relaxed);
@@ -243,23 +285,25 @@ impl ZsPool {
         if index + 1 == header.capacity.load(Ordering::Relaxed) {
             self.relist(state, id, header);
         }
-        Ok(index)
+        index
     }
 
-    /// Memory for the first `needed` pages of a growing zspage, and a few more for a large class.
-    #[cold]
-    fn populate(&self, state: &mut Class, id: u32, class: usize, needed: usize) -> Result<(), ArenaError> {
+    /// Memory for the next object of a growing zspage, and a little more in a large class.
+    fn populate(&self, state: &mut Class, id: u32, class: usize) -> Result<(), ArenaError> {
         let header = self.arena.header(id);
-        while needed > header.populated() {
-            let before = header.populated();
-            let extra = usize::try_from(state.populated_pages / PAGES_PER_EXTRA).unwrap_or(usize::MAX);
-            let to = needed.saturating_add(extra).min(SHAPES[class].pages);
-            // What is only convenient must not make a limit appear reached.
-            match self.arena.populate(id, header.node(), to) {
-                Err(_) if to > needed => self.arena.populate(id, header.node(), needed)?,
-                result => result?,
-            }
-            state.populated_pages += (header.populated() - before) as u64;
+        let bump = usize::from(header.bump.load(Ordering::Relaxed));
+        let needed = ((bump + 1) * object_size(class)).div_ceil(PAGE_SIZE);
+        let before = header.populated();
+        let extra = usize::try_from(state.populated_pages / PAGES_PER_EXTRA).unwrap_or(usize::MAX);
+        let to = needed.saturating_add(extra).min(SHAPES[class].pages);
+        // What is only convenient must not make a limit appear reached.
+        match self.arena.populate(id, header.node(), to) {
+            Err(_) if to > needed => self.arena.populate(id, header.node(), needed)?,
+            result => result?,
+        }
+        state.populated_pages += (header.populated() - before) as u64;
+        if state.populated_pages >= FINE_FROM_PAGES && is_coarse(class) && class > 0 {
+            self.nodes[header.node()].fine[class - 1].store(true, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -329,7 +373,7 @@ impl ZsPool {
     fn free(&self, raw: RawObject) {
         let header = self.arena.header(raw.zspage);
         let (node, class) = (header.node(), header.class());
-        debug_assert_eq!(class, class_of(raw.len.into()));
+        debug_assert!(object_size(class) >= raw.len.into(), "{raw:?} in class {class}");
         let mut state = lock(self.class(node, class));
         state.objects -= 1;
         state.object_bytes -= u64::from(raw.len);
@@ -354,6 +398,10 @@ impl ZsPool {
         }
         state.zspages -= 1;
         state.populated_pages -= header.populated() as u64;
+        if state.zspages == 0 && !is_coarse(class) {
+            // It may be long until there are as many again.
+            self.nodes[header.node()].fine[class].store(false, Ordering::Relaxed);
+        }
         drop(state);
         let home = usize::from(header.home.load(Ordering::Relaxed));
         self.backrefs.free(home, header.backrefs.load(Ordering::Relaxed), SHAPES[class].objects);
@@ -404,98 +452,14 @@ impl ZsPool {
 
     /// Bytes of everything that is not memory of objects.
     pub(crate) fn metadata_bytes(&self) -> u64 {
-        let classes = self.nodes.len() * CLASSES * size_of::<Mutex<Class>>();
+        let classes = self.nodes.len() * CLASSES * (size_of::<Mutex<Class>>() + size_of::<AtomicBool>());
         self.arena.metadata_bytes() + self.backrefs.bytes() + classes as u64
     }
+}
 
-    /// The entry that an object belongs to; for checks.
-    pub(crate) fn owner(&self, raw: RawObject) -> u32 {
-        let block = self.arena.header(raw.zspage).backrefs.load(Ordering::Relaxed);
-        self.backrefs.word(block, raw.index).load(Ordering::Relaxed)
-    }
-
-    /// Proves that lists, headers, counts and the kernel agree, while nobody uses the pool.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let free: std::collections::HashMap<u32, usize> = self.arena.free_slots().into_iter().collect();
-        let mut counted: Vec<Vec<Class>> =
-            self.nodes.iter().map(|_| (0..CLASSES).map(|_| Class::default()).collect()).collect();
-        let mut pages = vec![0u64; self.nodes.len()];
-        for slot in self.arena.slots() {
-            let header = self.arena.header(slot);
-            pages[header.node()] += header.populated() as u64;
-            if let Some(&populated) = free.get(&slot) {
-                if header.populated() != populated {
-                    return Err(format!(
-                        "free slot {slot}: {} pages, listed as {populated}",
-                        header.populated()
-                    ));
-                }
-                continue;
-            }
-            let sum = &mut counted[header.node()][header.class()];
-            sum.zspages += 1;
-            sum.objects += u64::from(header.in_use.load(Ordering::Relaxed));
-            sum.populated_pages += header.populated() as u64;
-            self.check_zspage(slot)?;
-        }
-        for (node, classes) in counted.iter().enumerate() {
-            let used = self.arena.node_limit(node).used_pages();
-            if used != pages[node] {
-                return Err(format!("node index {node}: {used} pages charged, {} populated", pages[node]));
-            }
-            for (class, sum) in classes.iter().enumerate() {
-                let state = lock(self.class(node, class));
-                let is = (state.zspages, state.objects, state.populated_pages);
-                let found = (sum.zspages, sum.objects, sum.populated_pages);
-                if is != found {
-                    return Err(format!("node index {node}, class {class}: counts {is:?}, found {found:?}"));
-                }
-                for (number, list) in state.lists.iter().enumerate() {
-                    for id in list.iter(|id| self.arena.header(id)) {
-                        if list_of(self.arena.header(id)) != number {
-                            return Err(format!("zspage {id} is on list {number} of class {class}"));
-                        }
-                    }
-                }
-            }
-        }
-        let charged = self.arena.pool_limit().used_pages();
-        let resident = self.arena.resident_bytes().map_err(|error| format!("mincore: {error}"))?;
-        if pages.iter().sum::<u64>() != charged || resident != charged * PAGE_SIZE as u64 {
-            return Err(format!(
-                "{charged} pages charged to the pool, {resident} bytes resident by the kernel"
-            ));
-        }
-        Ok(())
-    }
-
-    fn check_zspage(&self, id: u32) -> Result<(), String> {
-        let header = self.arena.header(id);
-        let shape = &SHAPES[header.class()];
-        let block = header.backrefs.load(Ordering::Relaxed);
-        let bump = header.bump.load(Ordering::Relaxed);
-        let (mut index, mut free) = (header.free.load(Ordering::Relaxed), 0);
-        while index != NO_OBJECT {
-            let word = self.backrefs.word(block, index).load(Ordering::Relaxed);
-            if index >= bump || free >= bump || word & FREE == 0 {
-                return Err(format!(
-                    "zspage {id}: free list leads to object {index}, whose word is {word:#x}"
-                ));
-            }
-            (index, free) = (next_free(word), free + 1);
-        }
-        let in_use = header.in_use.load(Ordering::Relaxed);
-        if in_use + free != bump
-            || header.populated() < used_pages(header, header.class())
-            || header.populated() > shape.pages
-        {
-            return Err(format!(
-                "zspage {id}: {in_use} in use and {free} free of {bump}, {} pages",
-                header.populated()
-            ));
-        }
-        Ok(())
-    }
+/// True for the classes that take the objects of the next smaller one while they are small.
+const fn is_coarse(class: usize) -> bool {
+    object_size(class).is_multiple_of(2 * CLASS_STEP)
 }
 
 /// Pages of a zspage that objects ever reached.
