@@ -96,6 +96,30 @@ fn pages_of_a_full_node_share_zspages_elsewhere() {
     assert!(elsewhere <= near + near / 4, "{near} bytes on the node itself, {elsewhere} bytes elsewhere");
 }
 
+/// Memory that the kernel took from a node which the store did not know, for it came later (memory is added to
+/// running machines) or the caller's topology left it out, was given back, and the store failed: `OutOfMemory`, on a
+/// machine with more memory than before. Here the kernel has node 0, and the store does not.
+#[test]
+fn memory_of_a_node_that_the_store_does_not_know_is_as_good_as_any() {
+    let pages = pages(256);
+    let zswap = store_on(&machine(&[700, 900]), Config { warm_bytes: 1 << 30, ..Config::default() });
+    for _ in 0..2 {
+        for (k, chunk) in pages.chunks(16).enumerate() {
+            zswap.store(&folio_from(if k % 2 == 0 { 700 } else { 900 }, k * 16, chunk)).unwrap();
+        }
+        zswap.check().unwrap();
+        let stats = zswap.stats();
+        assert_eq!(
+            (stats.stored_pages, stats.misplaced_pages),
+            (256, 0),
+            "it is counted where it was asked for"
+        );
+        assert_eq!((stats.nodes[0].stored_pages, stats.nodes[1].stored_pages), (128, 128));
+        assert_pages_come_back(&zswap, &pages);
+    }
+    assert_nothing_is_left(&zswap);
+}
+
 #[test]
 fn limit_of_a_node_is_of_the_memory_that_is_on_it() {
     if !memory_is_on_node_0() {

@@ -59,6 +59,8 @@ struct Class {
     populated_pages: u64,
     /// The node whose memory the last new zspage for this node got, if it is another one.
     elsewhere: Option<usize>,
+    /// Objects that may go there before the node is asked again.
+    until_asked: usize,
 }
 
 /// Compressed pages of all nodes.
@@ -219,18 +221,38 @@ impl ZsPool {
             return Ok((state, place));
         }
         // While the kernel takes the node's memory from another one, zspages there are filled before the node is
-        // asked again.
+        // asked again; but now and then it is asked, for else pages that come and go would never find home.
         let elsewhere = state.elsewhere;
+        let patient = state.until_asked > 0;
+        state.until_asked = state.until_asked.saturating_sub(1);
         drop(state);
-        if let Some(on) = elsewhere {
+        let grow_on = |on: usize| {
             let mut state = lock(self.class(on, class));
-            if let Ok(Some(place)) = self.grow(&mut state, class, owner) {
-                return Ok((state, place));
-            }
+            let place = self.grow(&mut state, class, owner).ok().flatten()?;
+            Some((state, place))
+        };
+        if patient && let Some(found) = elsewhere.and_then(grow_on) {
+            return Ok(found);
         }
-        let (slot, on) = self.new_zspage(class, node)?;
+        let (slot, on) = match self.new_zspage(class, node) {
+            Ok(new) => new,
+            Err(error) => return elsewhere.filter(|_| !patient).and_then(grow_on).ok_or(error),
+        };
         if self.nodes.len() > 1 {
-            lock(self.class(node, class)).elsewhere = (on != node).then_some(on);
+            let mut state = lock(self.class(node, class));
+            state.elsewhere = (on != node).then_some(on);
+            state.until_asked = SHAPES[class].objects;
+        }
+        if on != node
+            && !patient
+            && let Some((state, place)) = grow_on(on)
+        {
+            // Still full, and there is room where its pages are.
+            drop(state);
+            let block = self.arena.header(slot).backrefs.load(Ordering::Relaxed);
+            self.backrefs.free(node, block, SHAPES[class].objects);
+            self.arena.retire_slot(slot);
+            return Ok((lock(self.class(on, class)), place));
         }
         let mut state = lock(self.class(on, class));
         let place = self.list_new_zspage(&mut state, slot, owner);
