@@ -12,6 +12,7 @@
 #![allow(unsafe_code)]
 
 mod check;
+mod grow;
 
 use std::mem::ManuallyDrop;
 use std::ptr;
@@ -19,10 +20,10 @@ use std::sync::atomic::AtomicBool;
 
 use zfolio_accel::{NodeId, PAGE_SIZE};
 
-use crate::sync::{Mutex, MutexGuard, Ordering, lock};
+use crate::sync::{Mutex, Ordering, lock};
 use crate::zsmalloc::arena::{Arena, ArenaConfig, ArenaError};
 use crate::zsmalloc::backrefs::{BackRefs, FREE, free_word, next_free};
-use crate::zsmalloc::class::{CLASS_STEP, CLASSES, SHAPES, class_of, object_size};
+use crate::zsmalloc::class::{CLASS_STEP, CLASSES, class_of, object_size};
 use crate::zsmalloc::zspage::{NIL, NO_OBJECT, Zspage, ZspageList};
 
 /// An object as an entry keeps it: a name, no more.
@@ -198,90 +199,6 @@ impl ZsPool {
         (reached <= header.populated() * PAGE_SIZE).then(|| (id, self.take_next(state, id, header, owner)))
     }
 
-    /// An object for a class that has no memory at hand, and the locked class that it belongs to: one that was freed in
-    /// the class that took its objects before, one in a new page of a growing zspage, or one in a new zspage.
-    #[cold]
-    fn alloc_more<'p>(
-        &'p self,
-        mut state: MutexGuard<'p, Class>,
-        class: usize,
-        node: usize,
-        owner: u32,
-    ) -> Result<(MutexGuard<'p, Class>, (u32, u16)), ArenaError> {
-        if !is_coarse(class) {
-            drop(state);
-            let mut larger = lock(self.class(node, class + 1));
-            if let Some(place) = self.take_freed(&mut larger, owner) {
-                return Ok((larger, place));
-            }
-            drop(larger);
-            state = lock(self.class(node, class));
-        }
-        if let Some(place) = self.grow(&mut state, class, owner)? {
-            return Ok((state, place));
-        }
-        // While the kernel takes the node's memory from another one, zspages there are filled before the node is
-        // asked again; but now and then it is asked, for else pages that come and go would never find home.
-        let elsewhere = state.elsewhere;
-        let patient = state.until_asked > 0;
-        state.until_asked = state.until_asked.saturating_sub(1);
-        drop(state);
-        let grow_on = |on: usize| {
-            let mut state = lock(self.class(on, class));
-            let place = self.grow(&mut state, class, owner).ok().flatten()?;
-            Some((state, place))
-        };
-        if patient && let Some(found) = elsewhere.and_then(grow_on) {
-            return Ok(found);
-        }
-        let (slot, on) = match self.new_zspage(class, node) {
-            Ok(new) => new,
-            Err(error) => return elsewhere.filter(|_| !patient).and_then(grow_on).ok_or(error),
-        };
-        if self.nodes.len() > 1 {
-            let mut state = lock(self.class(node, class));
-            state.elsewhere = (on != node).then_some(on);
-            state.until_asked = SHAPES[class].objects;
-        }
-        if on != node
-            && !patient
-            && let Some((state, place)) = grow_on(on)
-        {
-            // Still full, and there is room where its pages are.
-            drop(state);
-            let block = self.arena.header(slot).backrefs.load(Ordering::Relaxed);
-            self.backrefs.free(node, block, SHAPES[class].objects);
-            self.arena.retire_slot(slot);
-            return Ok((lock(self.class(on, class)), place));
-        }
-        let mut state = lock(self.class(on, class));
-        let place = self.list_new_zspage(&mut state, slot, owner);
-        Ok((state, place))
-    }
-
-    /// An object of a zspage that the class has, with new memory if need be.
-    fn grow(&self, state: &mut Class, class: usize, owner: u32) -> Result<Option<(u32, u16)>, ArenaError> {
-        loop {
-            if let Some(place) = self.take_at_hand(state, class, owner) {
-                return Ok(Some(place));
-            }
-            let id = state.lists[GROWING].0;
-            if id == NIL {
-                return Ok(None);
-            }
-            match self.populate(state, id, class) {
-                Ok(()) => {}
-                // The zspage ends here; the class goes on with memory from wherever it comes.
-                Err(ArenaError::Elsewhere) => {
-                    let header = self.arena.header(id);
-                    header.capacity.store(header.bump.load(Ordering::Relaxed), Ordering::Relaxed);
-                    self.relist(state, id, header);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     /// A freed object, of the fullest zspage that has one.
     #[inline(always)]
     fn take_freed(&self, state: &mut Class, owner: u32) -> Option<(u32, u16)> {
@@ -308,70 +225,6 @@ impl ZsPool {
             self.relist(state, id, header);
         }
         index
-    }
-
-    /// Memory for the next object of a growing zspage, and a little more in a large class.
-    fn populate(&self, state: &mut Class, id: u32, class: usize) -> Result<(), ArenaError> {
-        let header = self.arena.header(id);
-        let bump = usize::from(header.bump.load(Ordering::Relaxed));
-        let needed = ((bump + 1) * object_size(class)).div_ceil(PAGE_SIZE);
-        let before = header.populated();
-        let extra = usize::try_from(state.populated_pages / PAGES_PER_EXTRA).unwrap_or(usize::MAX);
-        let to = needed.saturating_add(extra).min(SHAPES[class].pages);
-        // What is only convenient must not make a limit appear reached.
-        match self.arena.populate(id, header.node(), to) {
-            Err(_) if to > needed => self.arena.populate(id, header.node(), needed)?,
-            result => result?,
-        }
-        state.populated_pages += (header.populated() - before) as u64;
-        if state.populated_pages >= FINE_FROM_PAGES && is_coarse(class) && class > 0 {
-            self.nodes[header.node()].fine[class - 1].store(true, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// A slot with memory for at least one object, and the index of the node that it is on.
-    #[cold]
-    fn new_zspage(&self, class: usize, node: usize) -> Result<(u32, usize), ArenaError> {
-        let shape = &SHAPES[class];
-        let block = self.backrefs.alloc(node, shape.objects).map_err(|_| ArenaError::OutOfMemory)?;
-        let slot = match self.arena.take_slot(node, shape.pages) {
-            Ok(slot) => slot,
-            Err(error) => {
-                self.backrefs.free(node, block, shape.objects);
-                return Err(error);
-            }
-        };
-        let header = self.arena.header(slot);
-        header.backrefs.store(block, Ordering::Relaxed);
-        header.class.store(u8::try_from(class).expect("255 classes"), Ordering::Relaxed);
-        header.capacity.store(u16::try_from(shape.objects).expect("at most 2048"), Ordering::Relaxed);
-        header.in_use.store(0, Ordering::Relaxed);
-        header.bump.store(0, Ordering::Relaxed);
-        header.free.store(NO_OBJECT, Ordering::Relaxed);
-        // One page holds the first object of any class. A warm slot has it already.
-        if header.populated() == 0
-            && let Err(error) = self.arena.populate(slot, node, 1)
-        {
-            self.backrefs.free(node, block, shape.objects);
-            self.arena.retire_slot(slot);
-            return Err(error);
-        }
-        Ok((slot, header.node()))
-    }
-
-    /// Gives a new zspage to its class, and takes its first object.
-    fn list_new_zspage(&self, state: &mut Class, id: u32, owner: u32) -> (u32, u16) {
-        let header = self.arena.header(id);
-        state.zspages += 1;
-        state.populated_pages += header.populated() as u64;
-        state.lists[GROWING].push(id, |id| self.arena.header(id));
-        header.list.store(GROWING as u8, Ordering::Relaxed);
-        self.backrefs.word(header.backrefs.load(Ordering::Relaxed), 0).store(owner, Ordering::Relaxed);
-        header.bump.store(1, Ordering::Relaxed);
-        header.in_use.store(1, Ordering::Relaxed);
-        self.relist(state, id, header);
-        (id, 0)
     }
 
     /// Puts a zspage on the list that it belongs to.
@@ -410,24 +263,6 @@ impl ZsPool {
             return;
         }
         self.retire(state, raw.zspage, header, class);
-    }
-
-    /// Takes a zspage without objects from its class.
-    fn retire(&self, mut state: MutexGuard<'_, Class>, id: u32, header: &Zspage, class: usize) {
-        let list = usize::from(header.list.load(Ordering::Relaxed));
-        if list != FULL {
-            state.lists[list].remove(id, |id| self.arena.header(id));
-        }
-        state.zspages -= 1;
-        state.populated_pages -= header.populated() as u64;
-        if state.zspages == 0 && !is_coarse(class) {
-            // It may be long until there are as many again.
-            self.nodes[header.node()].fine[class].store(false, Ordering::Relaxed);
-        }
-        drop(state);
-        let home = usize::from(header.home.load(Ordering::Relaxed));
-        self.backrefs.free(home, header.backrefs.load(Ordering::Relaxed), SHAPES[class].objects);
-        self.arena.retire_slot(id);
     }
 
     /// Gives all memory that holds no object, and that no object was ever in, back to the kernel, and says how many
