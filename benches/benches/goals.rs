@@ -231,13 +231,10 @@ fn store(pages: &[PageBytes], rounds: usize) {
     report("store, first fill", pages.len(), &cold, &bare);
 }
 
-fn load(pages: &[PageBytes], rounds: usize) {
-    println!("load in order, one thread, against a bare loop that decodes and CRC-checks the same objects");
-    let (mut bare, mut loads, mut batches) = (Vec::new(), Vec::new(), Vec::new());
-    let mut codecs = Codecs::new();
-    let mut buffer = vec![0; max_compressed_len(PAGE_SIZE)];
-    let mut objects = Vec::new();
-    let mut lens = Vec::new();
+/// What a store keeps of the pages, one after another, with the length and CRC-32 of each.
+fn objects_of(pages: &[PageBytes]) -> (Vec<u8>, Vec<(usize, u32)>) {
+    let (mut codecs, mut buffer) = (Codecs::new(), vec![0; max_compressed_len(PAGE_SIZE)]);
+    let (mut objects, mut lens) = (Vec::new(), Vec::new());
     for page in pages {
         let len = codecs.compress(Codec::Lz4, page, &mut buffer).expect("the buffer has room");
         let raw = len > Config::default().max_compressed_len;
@@ -245,24 +242,35 @@ fn load(pages: &[PageBytes], rounds: usize) {
         objects.extend_from_slice(bytes);
         lens.push((bytes.len(), crc32(page)));
     }
+    (objects, lens)
+}
+
+/// Decodes and CRC-checks objects in order.
+fn bare_load_all(objects: &[u8], lens: &[(usize, u32)]) {
+    let mut codecs = Codecs::new();
+    let mut page = [0; PAGE_SIZE];
+    let mut rest = objects;
+    for &(len, crc) in lens {
+        let (bytes, after) = rest.split_at(len);
+        rest = after;
+        if len == PAGE_SIZE {
+            page.copy_from_slice(bytes);
+        } else {
+            codecs.decompress(Codec::Lz4, bytes, &mut page).expect("our own bytes");
+        }
+        assert_eq!(crc32(&page), crc);
+    }
+}
+
+fn load(pages: &[PageBytes], rounds: usize) {
+    println!("load in order, one thread, against a bare loop that decodes and CRC-checks the same objects");
+    let (mut bare, mut loads, mut batches) = (Vec::new(), Vec::new(), Vec::new());
+    let (objects, lens) = objects_of(pages);
     let zswap = zswap(pages.len(), Codec::Lz4, 8);
     let entries: Vec<SwapEntry> = (0..pages.len()).map(at).collect();
     let mut out = Page::zeroed_vec(16);
     for _ in 0..rounds {
-        bare.push(timed(|| {
-            let mut page = [0; PAGE_SIZE];
-            let mut rest = &objects[..];
-            for &(len, crc) in &lens {
-                let (bytes, after) = rest.split_at(len);
-                rest = after;
-                if len == PAGE_SIZE {
-                    page.copy_from_slice(bytes);
-                } else {
-                    codecs.decompress(Codec::Lz4, bytes, &mut page).expect("our own bytes");
-                }
-                assert_eq!(crc32(&page), crc);
-            }
-        }));
+        bare.push(timed(|| bare_load_all(&objects, &lens)));
         store_all(&zswap, 0, pages, 16);
         loads.push(timed(|| load_all(&zswap, 0, pages.len())));
         store_all(&zswap, 0, pages, 16);
@@ -336,19 +344,39 @@ fn threads(pages: &[PageBytes], rounds: usize) {
     };
     let store = |first: usize, pages: &[PageBytes]| store_all(&zswap, first, pages, 16);
     let load = |first: usize, pages: &[PageBytes]| load_all(&zswap, first, pages.len());
-    let mut times = [const { Vec::new() }; 4];
+    // What two threads that share nothing gain on this machine.
+    let bare_store = |_: usize, pages: &[PageBytes]| {
+        let (mut codecs, mut buffer) = (Codecs::new(), vec![0; max_compressed_len(PAGE_SIZE)]);
+        for page in pages {
+            black_box(codecs.compress(Codec::Lz4, page, &mut buffer));
+        }
+    };
+    let compressed = halves.map(|(_, pages)| objects_of(pages));
+    let bare_load = |first: usize, _: &[PageBytes]| {
+        let (objects, lens) = &compressed[usize::from(first != 0)];
+        bare_load_all(objects, lens);
+    };
+    let mut times = [const { Vec::new() }; 8];
     for _ in 0..rounds {
-        times[0].push(alone(&store));
+        times[0].push(alone(&bare_store));
+        times[1].push(together(&bare_store));
+        times[2].push(alone(&bare_load));
+        times[3].push(together(&bare_load));
+        times[4].push(alone(&store));
         verify_and_empty(&zswap, pages);
-        times[1].push(together(&store));
-        times[2].push(alone(&load));
+        times[5].push(together(&store));
+        times[6].push(alone(&load));
         store_all(&zswap, 0, pages, 16);
-        times[3].push(together(&load));
+        times[7].push(together(&load));
     }
-    report("store, one thread", pages.len(), &times[0], &times[0]);
-    report("store, two threads", pages.len(), &times[1], &times[0]);
-    report("load, one thread", pages.len(), &times[2], &times[2]);
-    report("load, two threads", pages.len(), &times[3], &times[2]);
+    report("bare lz4, one thread", pages.len(), &times[0], &times[0]);
+    report("bare lz4, two threads", pages.len(), &times[1], &times[0]);
+    report("bare decode + CRC, one thread", pages.len(), &times[2], &times[2]);
+    report("bare decode + CRC, two threads", pages.len(), &times[3], &times[2]);
+    report("store, one thread", pages.len(), &times[4], &times[4]);
+    report("store, two threads", pages.len(), &times[5], &times[4]);
+    report("load, one thread", pages.len(), &times[6], &times[6]);
+    report("load, two threads", pages.len(), &times[7], &times[6]);
 }
 
 /// Bytes of anonymous memory that the process has.
