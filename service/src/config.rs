@@ -10,7 +10,7 @@ use zfolio_accel::{Backend, Codec, NodeId};
 pub enum Limit {
     /// So many bytes.
     Bytes(u64),
-    /// Percent of the machine's memory, or of the node's for a limit of a node.
+    /// 1 to 100 percent of the machine's memory, or of the node's for a limit of a node.
     Percent(u8),
 }
 
@@ -40,7 +40,7 @@ pub struct Config {
     /// Limits of single nodes; a node that is not named has the pool's limit only.
     pub node_limits: Vec<(NodeId, Limit)>,
     /// The most bytes a page may take to be kept compressed; above it the page counts as incompressible. The default
-    /// is the largest length whose object is smaller than a page.
+    /// is the largest length whose object is smaller than a page; 0 keeps every page as it is.
     pub max_compressed_len: usize,
     /// What becomes of a page that does not shrink, or not enough.
     pub incompressible: Incompressible,

@@ -250,9 +250,9 @@ impl Magazines {
 
 impl EntrySlab {
     /// A slab for these nodes, which are named by their index from here on.
-    pub(crate) fn new(nodes: &[NodeId]) -> EntrySlab {
+    pub(crate) fn new(nodes: &[NodeId]) -> Result<EntrySlab, OutOfMemory> {
         let depots = nodes.iter().map(|&nid| Depot { nid, free: Mutex::new(DepotFree::default()) }).collect();
-        EntrySlab { entries: Entries::new(), depots, chunks: Mutex::new(0) }
+        Ok(EntrySlab { entries: Entries::new()?, depots, chunks: Mutex::new(0) })
     }
 
     /// The entry of an id that was allocated.
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn ids_are_given_once_and_come_back() {
-        let slab = EntrySlab::new(&[NodeId(0)]);
+        let slab = EntrySlab::new(&[NodeId(0)]).unwrap();
         let mut magazines = Magazines::default();
         let take = |magazines: &mut Magazines| magazines.take(&slab, 0).unwrap().0;
         let mut ids: Vec<u32> = (0..10_000).map(|_| take(&mut magazines)).collect();
@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn threads_never_share_an_entry() {
-        let slab = EntrySlab::new(&[NodeId(0)]);
+        let slab = EntrySlab::new(&[NodeId(0)]).unwrap();
         std::thread::scope(|scope| {
             for thread in 0..3u32 {
                 let slab = &slab;

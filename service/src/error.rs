@@ -20,6 +20,8 @@ pub enum NewError {
     ForkGuard(io::Error),
     /// A setting makes no sense; the text says which and why.
     Config(String),
+    /// The kernel gives no address space for the store's tables.
+    OutOfMemory,
 }
 
 impl fmt::Display for NewError {
@@ -31,6 +33,7 @@ impl fmt::Display for NewError {
                 write!(f, "cannot map the page that tells a child of fork: {error}")
             }
             NewError::Config(text) => f.write_str(text),
+            NewError::OutOfMemory => f.write_str(NO_ADDRESS_SPACE),
         }
     }
 }
@@ -105,6 +108,20 @@ pub enum StoreError {
     },
     /// This process is a child of the one that made the store.
     Forked,
+}
+
+impl StoreError {
+    /// True when no slot of the folio holds anything now, so that its pages can be written elsewhere. Otherwise
+    /// nothing was changed, and older pages of the slots are to be invalidated first.
+    pub fn slots_are_empty(&self) -> bool {
+        !matches!(
+            self,
+            StoreError::Busy { .. }
+                | StoreError::NoSuchSwap { .. }
+                | StoreError::NoSuchNode { .. }
+                | StoreError::Forked
+        )
+    }
 }
 
 impl fmt::Display for StoreError {
@@ -222,6 +239,8 @@ pub enum SwaponError {
         /// The type.
         swap_type: u8,
     },
+    /// The kernel gives no address space for the table of slots.
+    OutOfMemory,
     /// This process is a child of the one that made the store.
     Forked,
 }
@@ -234,6 +253,7 @@ impl fmt::Display for SwaponError {
             }
             SwaponError::Slots { slots } => write!(f, "{slots} slots; an area has 1 to {MAX_SWAP_SLOTS}"),
             SwaponError::AlreadyOn { swap_type } => write!(f, "swap type {swap_type} is on already"),
+            SwaponError::OutOfMemory => f.write_str(NO_ADDRESS_SPACE),
             SwaponError::Forked => f.write_str(FORKED),
         }
     }
@@ -278,5 +298,8 @@ impl fmt::Display for SwapoffError {
 }
 
 impl std::error::Error for SwapoffError {}
+
+const NO_ADDRESS_SPACE: &str =
+    "the kernel gives no address space for the store's tables; is RLIMIT_AS (ulimit -v) set very low?";
 
 const FORKED: &str = "this process is a child of the one that made the store; make a store of its own";

@@ -8,7 +8,7 @@
 
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, handle_alloc_error};
+use std::alloc::Layout;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -44,7 +44,11 @@ impl<T: Default, const ROOT_BITS: u32, const LEAF_BITS: u32> LazyArray<T, ROOT_B
     pub(crate) const LEN: usize = 1 << (ROOT_BITS + LEAF_BITS);
     const ROOT_LEN: usize = 1 << ROOT_BITS;
 
-    pub(crate) fn new() -> Self {
+    /// An array without leaves; only address space is taken.
+    pub(crate) fn new() -> Result<Self, OutOfMemory> {
+        if fail::here() {
+            return Err(OutOfMemory);
+        }
         // From the kernel itself: an allocator that has freed memory of this size before may use it again, and
         // clears, and so touches, all of it then.
         let (protection, flags) = (
@@ -55,13 +59,13 @@ impl<T: Default, const ROOT_BITS: u32, const LEAF_BITS: u32> LazyArray<T, ROOT_B
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory of ours.
         let root = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };
         if root == libc::MAP_FAILED {
-            handle_alloc_error(root_layout::<T>(ROOT_BITS));
+            return Err(OutOfMemory);
         }
         // SAFETY: the range is the mapping just made. A kernel without huge pages refuses, which is as good.
         unsafe { libc::madvise(root, len, libc::MADV_NOHUGEPAGE) };
         // Zeroed memory is an array of null pointers.
         let root = NonNull::new(root.cast()).expect("mmap does not map address 0");
-        LazyArray { root, leaves: AtomicU64::new(0), _owns: PhantomData }
+        Ok(LazyArray { root, leaves: AtomicU64::new(0), _owns: PhantomData })
     }
 
     fn root(&self) -> &[AtomicPtr<T>] {
@@ -124,11 +128,12 @@ impl<T: Default, const ROOT_BITS: u32, const LEAF_BITS: u32> LazyArray<T, ROOT_B
         elements.try_reserve_exact(Self::LEAF_LEN).map_err(|_| OutOfMemory)?;
         elements.resize_with(Self::LEAF_LEN, T::default);
         let made = Box::into_raw(elements.into_boxed_slice());
+        // Counted before it can be found: `leaves` must not stop short of it.
+        self.leaves.fetch_add(1, Ordering::SeqCst);
         // Release: who finds the leaf finds its elements initialised.
         let won = cell.compare_exchange(ptr::null_mut(), made.cast(), Ordering::Release, Ordering::Relaxed);
-        if won.is_ok() {
-            self.leaves.fetch_add(1, Ordering::Relaxed);
-        } else {
+        if won.is_err() {
+            self.leaves.fetch_sub(1, Ordering::Relaxed);
             // SAFETY: another thread's leaf is there already; this one came from a box and nobody has seen it.
             drop(unsafe { Box::from_raw(made) });
         }
@@ -137,10 +142,13 @@ impl<T: Default, const ROOT_BITS: u32, const LEAF_BITS: u32> LazyArray<T, ROOT_B
 
     /// All leaves that are there, with the index of their first element.
     pub(crate) fn leaves(&self) -> impl Iterator<Item = (usize, &[T])> {
-        (0..Self::ROOT_LEN).filter_map(|number| {
+        // Untouched pages of a long root must stay untouched: it stops at the last leaf.
+        let leaves = usize::try_from(self.leaves.load(Ordering::SeqCst)).expect("as many as pointers");
+        let there = (0..Self::ROOT_LEN).filter_map(|number| {
             let first = number << LEAF_BITS;
             Some((first, self.leaf(first)?))
-        })
+        });
+        there.take(leaves)
     }
 
     /// Bytes of the leaves and of their pointers.
@@ -185,7 +193,7 @@ mod tests {
 
     #[test]
     fn elements_are_absent_until_their_leaf_is_made_and_stay_where_they_are() {
-        let array = Small::new();
+        let array = Small::new().unwrap();
         assert!(array.get(77).is_none());
         let leaf = array.make_leaf(77).unwrap();
         leaf[77 & 7].store(5, Ordering::Relaxed);
@@ -201,13 +209,13 @@ mod tests {
 
     #[test]
     fn index_beyond_the_array_is_refused() {
-        let array = Small::new();
+        let array = Small::new().unwrap();
         assert_eq!(array.make_leaf(128).err(), Some(OutOfMemory));
     }
 
     #[test]
     fn failed_allocation_leaves_no_leaf_behind() {
-        let array = Small::new();
+        let array = Small::new().unwrap();
         let (result, reached) = fail::with_failure_at(1, || array.make_leaf(3).map(<[_]>::len));
         assert_eq!((result, reached), (Err(OutOfMemory), true));
         assert!(array.get(3).is_none());
@@ -226,7 +234,7 @@ mod tests {
             static COUNT: Arc<()> = Arc::new(());
         }
         for _ in 0..200 {
-            let array = LazyArray::<Counted, 4, 3>::new();
+            let array = LazyArray::<Counted, 4, 3>::new().unwrap();
             let counts: Vec<Arc<()>> = std::thread::scope(|scope| {
                 let make = || {
                     let leaf = array.make_leaf(60).unwrap();

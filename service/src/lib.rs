@@ -62,7 +62,10 @@ pub use folio::{Folio, FolioError, MAX_FOLIO_PAGES, SwapEntry, TenantId};
 pub use stats::{NodeStats, Stats};
 pub use swap_device::SwapDevice;
 pub use tree::{MAX_SWAP_SLOTS, MAX_SWAP_TYPES};
-pub use zfolio_accel::{Backend, Codec, EngineError, NodeId, PAGE_SIZE, Page, PageBytes};
+pub use zfolio_accel::{
+    Backend, BackendError, Channels, ChannelsConfig, Codec, DecodeError, EngineError, FallbackCounts, NodeId,
+    PAGE_SIZE, Page, PageBytes, Topology, TopologyError,
+};
 pub use zswap::Zswap;
 
 #[cfg(test)]

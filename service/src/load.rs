@@ -43,7 +43,7 @@ impl Zswap {
 
     /// Loads the pages of `entries` into `pages`, many in flight at once, and tells `each` how it went, with the
     /// index of the entry. Every entry is told of once; the order is the store's. Of an entry that is named twice,
-    /// one is loaded and the other not found.
+    /// one is loaded and the other not found; where the one fails, so does the other.
     ///
     /// `each` runs when the page is in the caller's hands and out of the store, while others of the batch are still
     /// locked. It must not call this store: it could wait for itself, until the deadline. Should it panic, pages that it was
@@ -87,7 +87,6 @@ impl Zswap {
         let started = Cell::new(None);
         for &index in order.iter() {
             if before.replace(entries[index]) == Some(entries[index]) {
-                results[index] = Err(LoadError::NotFound);
                 continue;
             }
             match self.lock_for_load(entries[index], &started) {
@@ -99,7 +98,16 @@ impl Zswap {
             }
         }
         self.decompress_all(entries, pages, &guards, &mut results);
+        let mut before: Option<usize> = None;
         for &index in order.iter() {
+            match before {
+                // The slot's second time: the page is with the first, or the first's error is this one's too.
+                Some(first) if entries[first] == entries[index] => {
+                    each(index, results[first].and(Err(LoadError::NotFound)));
+                    continue;
+                }
+                _ => before = Some(index),
+            }
             if results[index].is_ok()
                 && let Some(guard) = guards[index].take()
             {
@@ -192,6 +200,8 @@ impl Zswap {
                 words.fill(word.to_ne_bytes());
                 Ok(())
             }
+            // No other length is ever stored raw; an entry that says so was damaged.
+            Held::Raw { bytes, .. } if bytes.len() != page.len() => Err(EngineError::CrcMismatch),
             Held::Raw { bytes, crc } => {
                 page.copy_from_slice(bytes);
                 if crc32(page) == crc { Ok(()) } else { Err(EngineError::CrcMismatch) }

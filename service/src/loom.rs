@@ -162,7 +162,7 @@ impl Shelf {
         Shelf {
             slots: Default::default(),
             lot: ParkingLot::new(),
-            slab: EntrySlab::new(&[NodeId(0)]),
+            slab: EntrySlab::new(&[NodeId(0)]).unwrap(),
             list: List::new(0),
         }
     }

@@ -226,8 +226,8 @@ pub(crate) struct Lru {
 }
 
 impl Lru {
-    pub(crate) fn new(nodes: usize) -> Lru {
-        Lru { first: (0..nodes).map(List::new).collect(), tenants: LazyArray::new(), nodes }
+    pub(crate) fn new(nodes: usize) -> Result<Lru, OutOfMemory> {
+        Ok(Lru { first: (0..nodes).map(List::new).collect(), tenants: LazyArray::new()?, nodes })
     }
 
     /// The lists of a tenant, made if need be.
@@ -281,7 +281,7 @@ mod tests {
     use zfolio_accel::NodeId;
 
     fn slab_with(entries: u32) -> (EntrySlab, Vec<u32>) {
-        let slab = EntrySlab::new(&[NodeId(0)]);
+        let slab = EntrySlab::new(&[NodeId(0)]).unwrap();
         let mut magazines = Magazines::default();
         let ids = (0..entries).map(|_| magazines.take(&slab, 0).expect("there is memory").0).collect();
         (slab, ids)

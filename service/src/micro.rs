@@ -30,13 +30,14 @@ pub struct Pool(ZsPool);
 impl Pool {
     /// A pool of at most so many pages.
     pub fn new(max_pages: u64) -> Pool {
-        Pool(ZsPool::new(ArenaConfig {
+        let pool = ZsPool::new(ArenaConfig {
             nodes: &[NodeId(0)],
             pool_limit: Limit::new(max_pages, 90),
             node_limits: vec![Limit::new(max_pages, 90)],
             warm_pages: max_pages,
             fork: Arc::new(ForkGuard::new().expect("the kernel knows MADV_WIPEONFORK")),
-        }))
+        });
+        Pool(pool.expect("address space"))
     }
 
     /// An object of these bytes, 1 to 4096. Dropping it frees it.
@@ -67,7 +68,7 @@ impl List {
     /// An empty list.
     #[expect(clippy::new_without_default, reason = "for benches, which make it once")]
     pub fn new() -> List {
-        List { slab: EntrySlab::new(&[NodeId(0)]), list: lru::List::new(0) }
+        List { slab: EntrySlab::new(&[NodeId(0)]).expect("address space"), list: lru::List::new(0) }
     }
 
     /// Takes as many free entries as there is room for ids, and puts them at the young end in one run.

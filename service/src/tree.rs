@@ -3,13 +3,12 @@
 //! A look-up takes no lock and allocates nothing; only a store makes leaves. Leaves stay until the store is
 //! dropped, also over swapoff and swapon, so a thread that still looks at one looks at valid memory.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 
 use crate::error::{SwapoffError, SwaponError};
 use crate::folio::{MAX_FOLIO_PAGES, SwapEntry};
 use crate::lazy_array::{LazyArray, OutOfMemory};
-use crate::sync::{Mutex, lock};
 use crate::word::Slot;
 
 /// How many swap types there can be: 0 to 31.
@@ -30,13 +29,24 @@ struct Area {
     /// The same for stores, which swapoff keeps out while others still see what it has not yet emptied.
     len_for_stores: AtomicU32,
     slots: Slots,
+    /// Held by swapon and swapoff of this type.
+    change: Mutex<()>,
+}
+
+impl Area {
+    /// The right to switch the type on or off, if nobody is at it. A panic in the middle left the area on.
+    fn try_change(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.change.try_lock() {
+            Ok(change) => Some(change),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
 }
 
 /// The slots of all swap types.
 pub(crate) struct Tree {
     areas: [OnceLock<Area>; MAX_SWAP_TYPES],
-    /// Held by swapon and swapoff.
-    change: Mutex<()>,
 }
 
 /// Why a store finds no slots.
@@ -49,7 +59,7 @@ pub(crate) enum NoSlots {
 
 impl Tree {
     pub(crate) fn new() -> Tree {
-        Tree { areas: std::array::from_fn(|_| OnceLock::new()), change: Mutex::new(()) }
+        Tree { areas: std::array::from_fn(|_| OnceLock::new()) }
     }
 
     pub(crate) fn swapon(&self, swap_type: u8, len: u32) -> Result<(), SwaponError> {
@@ -57,12 +67,17 @@ impl Tree {
         if len == 0 || len > MAX_SWAP_SLOTS {
             return Err(SwaponError::Slots { slots: len });
         }
-        let _change = lock(&self.change);
-        let area = area.get_or_init(|| Area {
-            len: AtomicU32::new(0),
-            len_for_stores: AtomicU32::new(0),
-            slots: Slots::new(),
-        });
+        if area.get().is_none() {
+            let slots = Slots::new().map_err(|OutOfMemory| SwaponError::OutOfMemory)?;
+            let (len, len_for_stores) = (AtomicU32::new(0), AtomicU32::new(0));
+            // Another thread's may be there by now; it is as good.
+            let _ = area.set(Area { len, len_for_stores, slots, change: Mutex::new(()) });
+        }
+        let area = area.get().expect("just set, by us or by another thread");
+        // Who has it switches the type on or off: it is on.
+        let Some(_change) = area.try_change() else {
+            return Err(SwaponError::AlreadyOn { swap_type });
+        };
         if area.len.load(Ordering::Relaxed) != 0 {
             return Err(SwaponError::AlreadyOn { swap_type });
         }
@@ -84,12 +99,16 @@ impl Tree {
     ) -> Result<(), SwapoffError> {
         let area = self.areas.get(usize::from(swap_type)).and_then(OnceLock::get);
         let area = area.ok_or(SwapoffError::NotOn { swap_type })?;
-        let _change = lock(&self.change);
+        let Some(_change) = area.try_change() else {
+            return Err(SwapoffError::NotOn { swap_type });
+        };
         let len = area.len_for_stores.swap(0, Ordering::SeqCst);
         if len == 0 {
             return Err(SwapoffError::NotOn { swap_type });
         }
-        // Pairs with the fence in `folio_slots`: either we see the leaf made there, or they see the area closed.
+        // Pairs with the fence in `folio_slots`: either we see the leaf made there, or they see the area closed. (A store
+        // that finds a leaf which another thread has just made has no fence of its own; that x86-64 keeps stores in
+        // order, and slots are locked by read-modify-writes, makes up for it.)
         fence(Ordering::SeqCst);
         let mut slots = area
             .slots

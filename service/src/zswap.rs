@@ -15,6 +15,7 @@ use crate::counters::Counters;
 use crate::entry::EntrySlab;
 use crate::error::{NewError, SwapoffError, SwaponError};
 use crate::folio::TenantId;
+use crate::lazy_array::OutOfMemory;
 use crate::limit;
 use crate::lru::{List, Lru};
 use crate::nodes::Nodes;
@@ -75,12 +76,13 @@ impl Zswap {
             node_limits: node_limits(&config, &nodes)?,
             warm_pages: config.warm_bytes / PAGE_SIZE as u64,
             fork: Arc::clone(&fork),
-        });
+        })
+        .map_err(|OutOfMemory| NewError::OutOfMemory)?;
         Ok(Zswap {
             tree: Tree::new(),
             lot: ParkingLot::new(),
-            slab: EntrySlab::new(nodes.nids()),
-            lru: Lru::new(nodes.len()),
+            slab: EntrySlab::new(nodes.nids()).map_err(|OutOfMemory| NewError::OutOfMemory)?,
+            lru: Lru::new(nodes.len()).map_err(|OutOfMemory| NewError::OutOfMemory)?,
             pool,
             nodes,
             channels,
@@ -180,6 +182,16 @@ impl fmt::Debug for Zswap {
     }
 }
 
+/// A percentage above 100, or none, is refused.
+fn check_percent(limit: Limit) -> Result<(), NewError> {
+    match limit {
+        Limit::Percent(percent @ (0 | 101..)) => {
+            Err(NewError::Config(format!("limit of {percent} percent; it must be 1 to 100")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn pages(limit: Limit, memory_bytes: u64) -> u64 {
     let bytes = match limit {
         Limit::Bytes(bytes) => bytes,
@@ -189,15 +201,21 @@ fn pages(limit: Limit, memory_bytes: u64) -> u64 {
 }
 
 fn pool_limit(config: &Config, nodes: &Nodes) -> Result<limit::Limit, NewError> {
+    check_percent(config.max_pool)?;
     let memory: u64 = nodes.memory_bytes().iter().sum();
     let memory = if memory == 0 { mem_total()? } else { memory };
     Ok(limit::Limit::new(pages(config.max_pool, memory), config.accept_threshold_percent))
 }
 
 fn node_limits(config: &Config, nodes: &Nodes) -> Result<Vec<limit::Limit>, NewError> {
-    for (nid, _) in &config.node_limits {
-        if nodes.index_of(*nid).is_none() {
+    for (nid, limit) in &config.node_limits {
+        check_percent(*limit)?;
+        let Some(index) = nodes.index_of(*nid) else {
             return Err(NewError::Config(format!("limit for node {nid}, which has no memory")));
+        };
+        if matches!(limit, Limit::Percent(_)) && nodes.memory_bytes()[index] == 0 {
+            let text = format!("cannot tell the memory of node {nid}; give its limit in bytes");
+            return Err(NewError::Config(text));
         }
     }
     let limit_of = |(index, &memory): (usize, &u64)| {

@@ -308,3 +308,52 @@ fn tenants_have_lists_of_their_own() {
     zswap.check().unwrap();
     assert_eq!(zswap.lru.list(crate::TenantId(9), 0).counts().0, 1);
 }
+
+/// The second of two equal entries of a batch was told NotFound before the first one's fate was known. Where the
+/// first was Busy the page was still in the store, and a caller who went to the disk for it read an older one.
+#[test]
+fn second_of_two_equal_entries_fails_as_the_first_does() {
+    let zswap = store_with(Config { lock_timeout: std::time::Duration::from_millis(5), ..Config::default() });
+    zswap.store(&folio(0, &pages(4, 20))).unwrap();
+    let slot = zswap.tree.slot(at(2)).unwrap();
+    assert!(slot.try_lock());
+    let mut results = [None; 3];
+    zswap.load_batch(&[at(2), at(1), at(2)], &mut zfolio_accel::Page::zeroed_vec(3), |index, result| {
+        results[index] = Some(result);
+    });
+    slot.unlock(&zswap.lot, slot.id());
+    let busy = Err(LoadError::Busy { entry: at(2) });
+    assert_eq!(results, [Some(busy), Some(Ok(())), Some(busy)]);
+}
+
+#[test]
+fn limits_that_mean_nothing_are_refused_with_the_reason() {
+    let error = |config| Zswap::new(config).unwrap_err().to_string();
+    for percent in [0, 101, 255] {
+        let text = error(Config { max_pool: Limit::Percent(percent), ..Config::default() });
+        assert_eq!(text, format!("limit of {percent} percent; it must be 1 to 100"));
+    }
+    let nowhere = tempfile::tempdir().unwrap();
+    let node_limits = vec![(NodeId(0), Limit::Percent(50))];
+    let text = error(Config { sysfs: nowhere.path().to_owned(), node_limits, ..Config::default() });
+    assert_eq!(text, "cannot tell the memory of node 0; give its limit in bytes");
+}
+
+#[test]
+fn store_without_address_space_is_an_error_at_every_table() {
+    let mut step = 1;
+    loop {
+        let (made, reached) = crate::fail::with_failure_at(step, || Zswap::new(Config::default()));
+        match made {
+            Err(error) => assert!(matches!(error, crate::NewError::OutOfMemory), "{error}"),
+            Ok(zswap) if reached => panic!("step {step} failed unnoticed: {zswap:?}"),
+            Ok(_) => break,
+        }
+        step += 1;
+    }
+    assert!(step > 4, "entries, lists, headers, back-references: {step}");
+    let zswap = Zswap::new(Config::default()).unwrap();
+    let (on, _) = crate::fail::with_failure_at(1, || zswap.swapon(3, 16));
+    assert_eq!(on, Err(crate::SwaponError::OutOfMemory));
+    assert_eq!(zswap.swapon(3, 16), Ok(()));
+}

@@ -21,6 +21,7 @@ fn pool(nodes: u16, max_pages: u64, warm_pages: u64) -> ZsPool {
         warm_pages,
         fork: Arc::new(ForkGuard::new().unwrap()),
     })
+    .unwrap()
 }
 
 /// What one thread of work does next.

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64};
 use zfolio_accel::{ForkGuard, NodeId, PAGE_SIZE, numa};
 
 use crate::fail;
-use crate::lazy_array::LazyArray;
+use crate::lazy_array::{LazyArray, OutOfMemory};
 use crate::limit::Limit;
 use crate::sync::{Mutex, Ordering, lock};
 use crate::zsmalloc::class::ZSPAGE_PAGES;
@@ -99,18 +99,18 @@ pub(crate) struct ArenaConfig<'a> {
 }
 
 impl Arena {
-    pub(crate) fn new(config: ArenaConfig<'_>) -> Arena {
+    pub(crate) fn new(config: ArenaConfig<'_>) -> Result<Arena, OutOfMemory> {
         let node = |(&nid, limit)| NodeArena { nid, limit, slots: Mutex::new(FreeSlots::none()) };
-        Arena {
-            bases: LazyArray::new(),
-            headers: LazyArray::new(),
+        Ok(Arena {
+            bases: LazyArray::new()?,
+            headers: LazyArray::new()?,
             nodes: config.nodes.iter().zip(config.node_limits).map(node).collect(),
             regions: Mutex::new(0),
             pool_limit: config.pool_limit,
             warm_pages_max: config.warm_pages,
             fork: config.fork,
             refused_policies: AtomicU64::new(0),
-        }
+        })
     }
 
     /// The header of a slot.
@@ -213,7 +213,9 @@ impl Arena {
             return Err(ArenaError::NodeLimit(node));
         }
         charged.node = Some(node);
-        if fail::here() || touch(self.page(slot, from), to - from).is_err() {
+        if touch(self.page(slot, from), to - from).is_err() || fail::here() {
+            // The kernel may have given some of the pages before it had no more.
+            discard(self.page(slot, from), to - from);
             return Err(ArenaError::OutOfMemory);
         }
         let on = self.node_of(slot, node, from, to);

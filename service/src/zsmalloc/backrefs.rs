@@ -2,7 +2,7 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! //! | an entry id | the entry that owns the object, published or about to be: its slot is the lock of both |
+//! | an entry id | the entry that owns the object, published or about to be: its slot is the lock of both |
 //! | [`FREE`] + next | free; the rest is the index of the next free object |
 //!
 //! The words of a zspage are a block of a multiple of 16 words, from lazily grown leaves; blocks are used again by
@@ -49,14 +49,14 @@ fn units(objects: usize) -> usize {
 }
 
 impl BackRefs {
-    pub(crate) fn new(nids: &[NodeId]) -> BackRefs {
+    pub(crate) fn new(nids: &[NodeId]) -> Result<BackRefs, OutOfMemory> {
         let blocks = |_: &NodeId| Mutex::new(Blocks { free: [0; MAX_UNITS + 1], fresh: 0, end: 0 });
-        BackRefs {
-            words: Words::new(),
+        Ok(BackRefs {
+            words: Words::new()?,
             nodes: nids.iter().map(blocks).collect(),
             nids: nids.into(),
             leaves: Mutex::new(0),
-        }
+        })
     }
 
     /// The word of the `index`-th object of the zspage with this block.
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn blocks_never_overlap_and_are_used_again() {
-        let backrefs = BackRefs::new(&[NodeId(0)]);
+        let backrefs = BackRefs::new(&[NodeId(0)]).unwrap();
         for round in 0..3u32 {
             let sizes = [16, 2048, 17, 40, 400, 2047, 1];
             let blocks: Vec<_> = (0..300)

@@ -20,6 +20,7 @@ use std::sync::atomic::AtomicBool;
 
 use zfolio_accel::{NodeId, PAGE_SIZE};
 
+use crate::lazy_array::OutOfMemory;
 use crate::sync::{Mutex, Ordering, lock};
 use crate::zsmalloc::arena::{Arena, ArenaConfig, ArenaError};
 use crate::zsmalloc::backrefs::{BackRefs, FREE, free_word, next_free};
@@ -88,17 +89,17 @@ pub(crate) struct NodeUsage {
 }
 
 impl ZsPool {
-    pub(crate) fn new(config: ArenaConfig<'_>) -> ZsPool {
+    pub(crate) fn new(config: ArenaConfig<'_>) -> Result<ZsPool, OutOfMemory> {
         let nids: Vec<NodeId> = config.nodes.to_vec();
         let classes = |_: &NodeId| NodeClasses {
             classes: (0..CLASSES).map(|_| Mutex::default()).collect(),
             fine: (0..CLASSES).map(|class| AtomicBool::new(is_coarse(class))).collect(),
         };
-        ZsPool {
-            arena: Arena::new(config),
-            backrefs: BackRefs::new(&nids),
+        Ok(ZsPool {
+            arena: Arena::new(config)?,
+            backrefs: BackRefs::new(&nids)?,
             nodes: nids.iter().map(classes).collect(),
-        }
+        })
     }
 
     /// The object of `bytes`, 1 to 4096 of them, in memory of this node by preference. It belongs to the entry
