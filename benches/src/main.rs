@@ -16,10 +16,12 @@ mod os;
 mod progress;
 mod quantity;
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::interrupt::Interrupt;
 
@@ -46,6 +48,11 @@ fn main() -> ExitCode {
         // Without the handlers: a signal simply ends it.
         return corpus::live::serve();
     }
+    if let Command::Bench(args) = &cli.command
+        && let Err(message) = args.check()
+    {
+        Cli::command().error(ErrorKind::ValueValidation, message).exit();
+    }
     let interrupt = match Interrupt::install() {
         Ok(interrupt) => interrupt,
         Err(error) => return fail(&format!("signals cannot be handled: {error}")),
@@ -59,8 +66,27 @@ fn main() -> ExitCode {
 }
 
 fn fail(message: &str) -> ExitCode {
-    eprintln!("zfolio: {message}");
+    tell(message);
     ExitCode::FAILURE
+}
+
+/// A line on standard error. Where that cannot be written (a full disk, a closed pipe) there is nobody left to
+/// tell, and the exit code still says how it ended: never a panic.
+fn tell(message: impl Display) {
+    let _ = writeln!(io::stderr(), "zfolio: {message}");
+}
+
+/// Text from outside (a manifest, a file's name) with its control characters escaped: a terminal obeys them.
+fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
 }
 
 /// Prints to standard output. Whoever stopped reading (`| head`) has seen enough: that is no error.
@@ -69,9 +95,19 @@ fn print(text: &str) -> io::Result<()> {
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => {
-            eprintln!("zfolio: the report cannot be printed: {error}");
+            tell(format_args!("the report cannot be printed: {error}"));
             Err(error)
         }
         Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_and_the_rest_is_kept() {
+        assert_eq!(printable("a\x1b[31m\nb\u{9b}ü"), "a\\u{1b}[31m\\nb\\u{9b}ü");
     }
 }

@@ -191,6 +191,28 @@ fn a_reader_that_goes_away_is_no_panic() {
 }
 
 #[test]
+fn a_fifo_is_no_corpus_and_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo.pages");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let ran = zfolio(&["bench", "--corpus", fifo.to_str().unwrap()]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    assert!(ran.stderr.contains("not a regular file"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read_is_not_a_missing_one() {
+    let (_dir, path) = corpus(4);
+    let manifest = path.with_extension("pages.json");
+    for broken in [&b"{"[..], b"\xff\xfe"] {
+        fs::write(&manifest, broken).unwrap();
+        let ran = zfolio(&["bench", "--corpus", path.to_str().unwrap()]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+        assert!(ran.stderr.contains("read"), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn wrong_arguments_get_advice() {
     for (args, words) in [
         (&["bench", "--thread", "2"][..], "'--threads'"),
@@ -198,7 +220,9 @@ fn wrong_arguments_get_advice() {
         (&["bench", "--folio", "8K"], "16K"),
         (&["bench", "--rounds", "0"], "--rounds"),
         (&["bench", "--pages", "0"], "--pages"),
+        (&["bench", "--threads", "1024", "--pages", "4"], "fewer --threads"),
         (&["benc"], "'bench'"),
+        (&["capture", "--self", "--out", "x.pages", "--max", "4095"], "4K"),
         (&["capture", "--self", "--out", "x.pages", "--max", "lots"], "64M"),
     ] {
         let ran = zfolio(args);

@@ -181,6 +181,63 @@ fn capture_replaces_an_older_pair_as_a_whole() {
 }
 
 #[test]
+fn capture_takes_no_place_but_a_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = dir.path().join("files");
+    fs::create_dir(&files).unwrap();
+    fs::write(files.join("a"), mixed_pages(2)).unwrap();
+    let made = |program: &str, args: &[&str]| {
+        std::process::Command::new(program).args(args).stderr(Stdio::null()).status().unwrap().success()
+    };
+    for (name, what) in
+        [("fifo", "a FIFO"), ("folder", "a directory"), ("link", "link"), ("device", "a device")]
+    {
+        for suffix in ["", ".json"] {
+            let out = dir.path().join(format!("{name}{suffix}.pages"));
+            let odd = dir.path().join(format!("{name}{suffix}.pages{suffix}"));
+            match name {
+                "fifo" => assert!(made("mkfifo", &[odd.to_str().unwrap()])),
+                "folder" => fs::create_dir(&odd).unwrap(),
+                "link" => std::os::unix::fs::symlink("/dev/null", &odd).unwrap(),
+                _ if !made("mknod", &[odd.to_str().unwrap(), "c", "1", "3"]) => {
+                    println!("skipped: a device cannot be made here");
+                    continue;
+                }
+                _ => {}
+            }
+            let kind = fs::symlink_metadata(&odd).unwrap().file_type();
+            let args = ["capture", "--files", files.to_str().unwrap(), "--out", out.to_str().unwrap()];
+            let ran = zfolio(&args);
+            assert_eq!(ran.code, Some(1), "{odd:?}");
+            assert!(ran.stderr.contains(what) && ran.stderr.contains("not a regular file"), "{}", ran.stderr);
+            assert_eq!(fs::symlink_metadata(&odd).unwrap().file_type(), kind);
+            assert!(leftovers(&out).is_empty() && (suffix.is_empty() || !out.exists()));
+        }
+    }
+}
+
+#[test]
+fn an_unwritable_stderr_or_stdout_is_no_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = dir.path().join("files");
+    fs::create_dir(&files).unwrap();
+    fs::write(files.join("a"), mixed_pages(2)).unwrap();
+    let out = dir.path().join("x.pages");
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let args = ["capture", "--files", files.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let silent = |args: &[&str]| command(args).stderr(full()).stdout(full()).status().unwrap().code();
+    assert_eq!(silent(&args), Some(1), "the report cannot be printed");
+    assert_complete_pair(&out);
+    assert_eq!(silent(&["capture", "--files", "/nowhere", "--out", out.to_str().unwrap()]), Some(1));
+    assert_eq!(silent(&["bench", "--corpus", "/nowhere"]), Some(1));
+    assert_eq!(silent(&["bench", "--rounds", "0"]), Some(2));
+    // A pipe that nobody reads.
+    let mut child = command(&["bench", "--corpus", "/nowhere"]).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
 fn capture_without_permission_says_what_helps() {
     if fs::metadata("/proc/self").unwrap().uid() == 0 {
         println!("skipped: capture_without_permission_says_what_helps: root may read every process");

@@ -32,6 +32,7 @@ use crate::corpus::{Corpus, CorpusError, builtin};
 use crate::interrupt::{self, Interrupt};
 use crate::machine::{Machine, now_utc};
 use crate::progress::Progress;
+use crate::quantity::plural;
 
 /// The commit this was built from, where the build was told.
 pub(crate) const COMMIT: Option<&str> = option_env!("ZFOLIO_COMMIT");
@@ -87,6 +88,22 @@ pub(crate) struct BenchArgs {
     json: Option<PathBuf>,
 }
 
+impl BenchArgs {
+    /// What the arguments alone tell to be impossible.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self.pages {
+            Some(pages) if u64::from(plan::folios(pages as u32, self.folio.pages())) < self.threads => {
+                Err(format!(
+                    "--pages {pages} make fewer folios than --threads {}; ask for fewer --threads, a smaller --folio or \
+                 more --pages",
+                    self.threads
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Folio sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum FolioChoice {
@@ -118,6 +135,7 @@ pub(crate) enum BenchError {
     Json { path: PathBuf, error: io::Error },
     Store(String),
     Threads(io::Error),
+    NoMemory { pages: u32, bytes: u64 },
     TooManyPages { corpus: String, pages: u64 },
     TooManyThreads { corpus: String, pages: u64, threads: usize },
 }
@@ -129,6 +147,13 @@ impl std::fmt::Display for BenchError {
             Self::Json { path, error } => write!(f, "{} cannot be written: {error}", path.display()),
             Self::Store(error) => write!(f, "the store cannot be opened: {error}"),
             Self::Threads(error) => write!(f, "threads cannot be started: {error}"),
+            Self::NoMemory { pages, bytes } => {
+                let gib = (*bytes as f64 / f64::from(1 << 30)).max(0.1);
+                write!(
+                    f,
+                    "the list of {pages} pages alone needs about {gib:.1} GiB; ask for fewer pages (--pages)"
+                )
+            }
             Self::TooManyPages { corpus, pages } => {
                 write!(
                     f,
@@ -198,7 +223,7 @@ pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, B
     let corpora = if args.corpus.is_empty() {
         match builtin::gather(interrupt, &mut progress) {
             Err(CorpusError::Interrupted) => {
-                eprintln!("zfolio: {}", CorpusError::Interrupted);
+                crate::tell(CorpusError::Interrupted);
                 return Ok(ExitCode::from(interrupt::EXIT_CODE));
             }
             gathered => gathered.map_err(BenchError::Corpus)?,
@@ -222,12 +247,17 @@ pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, B
         printed &= crate::print(&table::footer(&setup)).is_ok();
     }
     let faults = run.faults;
+    if faults.store_failed() {
+        crate::tell(format_args!(
+            "THE STORE FAILED: {} mismatched pages, {} checks failed",
+            faults.mismatched_pages, faults.failed_checks
+        ));
+        faults.examples.iter().for_each(|example| crate::tell(format_args!("  {example}")));
+    }
+    if let Some(refusal) = &faults.refusal {
+        crate::tell(format_args!("{} refused: {refusal}", plural(faults.rejected_pages, "page")));
+    }
     if faults.any() {
-        eprintln!(
-            "zfolio: THE STORE FAILED: {} mismatched pages, {} pages refused, {} checks failed",
-            faults.mismatched_pages, faults.rejected_pages, faults.failed_checks
-        );
-        faults.examples.iter().for_each(|example| eprintln!("zfolio:   {example}"));
         return Ok(ExitCode::FAILURE);
     }
     if interrupt.raised() {
@@ -242,12 +272,14 @@ fn check(setup: &Setup, corpus: &Corpus) -> Result<(), BenchError> {
     if pages > MAX_PAGES {
         return Err(BenchError::TooManyPages { corpus: corpus.name.clone(), pages });
     }
-    match plan::deal(pages as u32, setup.folio_pages, setup.threads) {
-        Some(_) => Ok(()),
-        None => {
-            Err(BenchError::TooManyThreads { corpus: corpus.name.clone(), pages, threads: setup.threads })
-        }
+    if (plan::folios(pages as u32, setup.folio_pages) as usize) < setup.threads {
+        return Err(BenchError::TooManyThreads {
+            corpus: corpus.name.clone(),
+            pages,
+            threads: setup.threads,
+        });
     }
+    Ok(())
 }
 
 /// The node of the CPU that this runs on, as a memory manager's pages would be.
@@ -279,11 +311,12 @@ impl Run<'_> {
         let pages = setup.pages.unwrap_or(corpus.facts.pages) as u32;
         corpus.arrange(u64::from(pages), setup.folio_pages);
         let corpus = &*corpus;
-        let shares =
-            plan::deal(pages, setup.folio_pages, setup.threads).expect("checked before the first corpus");
+        let no_memory = |_| BenchError::NoMemory { pages, bytes: plan::list_bytes(pages, setup.folio_pages) };
+        let shares = plan::deal(pages, setup.folio_pages, setup.threads).map_err(no_memory)?;
         let variants = Variant::open_all(setup, pages)?;
         let source = corpus.arranged();
-        let workers = shares.iter().map(|share| Worker::new(source, share, setup.nid)).collect();
+        let workers = shares.iter().map(|share| Worker::new(source, share, setup.nid));
+        let workers = workers.collect::<Result<_, _>>().map_err(no_memory)?;
         let mut outcomes: Vec<Outcome<'_>> =
             variants.iter().map(|variant| Outcome { variant, rounds: Vec::new() }).collect();
         thread::scope(|scope| {

@@ -3,6 +3,7 @@
 //! Folios have the size asked for; a rest that does not fill one goes into smaller folios, each as large as fits.
 //! Every thread gets a contiguous range of them, so no two threads touch the same slot.
 
+use std::collections::TryReserveError;
 use std::ops::Range;
 
 /// A folio of the run: its first slot, which is aligned to its size, and its pages.
@@ -36,22 +37,35 @@ impl Share {
 
 /// Cuts `pages` into folios and deals them to `threads`.
 ///
-/// `None` when there are fewer folios than threads.
-pub(crate) fn deal(pages: u32, folio_pages: u32, threads: usize) -> Option<Vec<Share>> {
-    let folios = cut(pages, folio_pages);
-    if folios.len() < threads {
-        return None;
-    }
+/// Fewer folios than threads leave threads without any; [`folios`] tells before.
+pub(crate) fn deal(pages: u32, folio_pages: u32, threads: usize) -> Result<Vec<Share>, TryReserveError> {
+    let folios = cut(pages, folio_pages)?;
     let bound = |thread: usize| thread * folios.len() / threads;
-    Some(
-        (0..threads)
-            .map(|thread| Share { folios: folios[bound(thread)..bound(thread + 1)].to_vec() })
-            .collect(),
-    )
+    (0..threads)
+        .map(|thread| {
+            let part = &folios[bound(thread)..bound(thread + 1)];
+            let mut folios = Vec::new();
+            folios.try_reserve_exact(part.len())?;
+            folios.extend_from_slice(part);
+            Ok(Share { folios })
+        })
+        .collect()
 }
 
-fn cut(pages: u32, folio_pages: u32) -> Vec<FolioSpan> {
-    let mut folios = Vec::with_capacity(pages.div_ceil(folio_pages) as usize);
+/// How many folios `pages` are cut into.
+pub(crate) fn folios(pages: u32, folio_pages: u32) -> u32 {
+    pages / folio_pages + (pages % folio_pages).count_ones()
+}
+
+/// About what the lists of a run over `pages` take: folios twice while they are dealt, and a number a page.
+pub(crate) fn list_bytes(pages: u32, folio_pages: u32) -> u64 {
+    2 * u64::from(folios(pages, folio_pages)) * size_of::<FolioSpan>() as u64
+        + u64::from(pages) * size_of::<u32>() as u64
+}
+
+fn cut(pages: u32, folio_pages: u32) -> Result<Vec<FolioSpan>, TryReserveError> {
+    let mut folios = Vec::new();
+    folios.try_reserve_exact(self::folios(pages, folio_pages) as usize)?;
     let mut first = 0;
     while first < pages {
         let rest = pages - first;
@@ -60,7 +74,7 @@ fn cut(pages: u32, folio_pages: u32) -> Vec<FolioSpan> {
         folios.push(FolioSpan { first, pages: size });
         first += size;
     }
-    folios
+    Ok(folios)
 }
 
 #[cfg(test)]
@@ -69,11 +83,13 @@ mod tests {
 
     #[test]
     fn the_rest_goes_into_smaller_aligned_folios() {
-        let sizes: Vec<_> = cut(16 + 7, 16).iter().map(|folio| (folio.first, folio.pages)).collect();
+        let sizes: Vec<_> =
+            cut(16 + 7, 16).expect("memory").iter().map(|folio| (folio.first, folio.pages)).collect();
         assert_eq!(sizes, [(0, 16), (16, 4), (20, 2), (22, 1)]);
         for pages in [1, 2, 511, 512, 513, 1_000] {
             for folio_pages in [1, 4, 16, 512] {
-                let folios = cut(pages, folio_pages);
+                let folios = cut(pages, folio_pages).expect("memory");
+                assert_eq!(folios.len(), super::folios(pages, folio_pages) as usize);
                 assert!(
                     folios
                         .iter()
@@ -86,10 +102,9 @@ mod tests {
 
     #[test]
     fn threads_get_disjoint_ranges_that_cover_everything() {
-        let shares = deal(1_000, 16, 3).expect("63 folios for 3 threads");
+        let shares = deal(1_000, 16, 3).expect("memory");
         let ranges: Vec<_> = shares.iter().map(Share::slots).collect();
         assert_eq!((ranges[0].start, ranges[2].end), (0, 1_000));
         assert_eq!((ranges[0].end, ranges[1].end), (ranges[1].start, ranges[2].start));
-        assert_eq!(deal(16, 16, 2), None);
     }
 }

@@ -22,8 +22,8 @@ pub(crate) fn header(setup: &Setup, outcome: &Outcome<'_>) -> String {
          machine   {}\n\
          backend   {}\n\
          codec     {}\n\
-         setup     folios of {}, window {}, {}, {}; rounds of all codecs interleaved\n\
-         figures   median [min..max] over rounds; every byte that came back was compared with its source\n",
+         setup     folios of {}, window {}{}, {}, {}{}\n\
+         figures   median [min..max] over rounds; every byte that came back was compared with its source\n{}",
         env!("CARGO_PKG_VERSION"),
         setup.measured_at,
         setup.machine,
@@ -31,8 +31,15 @@ pub(crate) fn header(setup: &Setup, outcome: &Outcome<'_>) -> String {
         codec_line(setup, outcome),
         folio(setup.folio_pages),
         setup.window,
+        if variant.backend == "software" { " (software does one page at a time)" } else { "" },
         plural(setup.threads as u64, "thread"),
         plural(u64::from(setup.rounds), "round"),
+        if setup.codec.is_none() { ", codecs interleaved" } else { "" },
+        if setup.rounds > 1 {
+            "          store's median leaves the first fill out; first store is that one\n"
+        } else {
+            ""
+        },
     )
 }
 
@@ -66,10 +73,10 @@ pub(crate) fn block(setup: &Setup, corpus: &Corpus, outcomes: &[(&Outcome<'_>, S
     let _ = writeln!(
         text,
         "\ncorpus {}: {} ({size}){used}, sha256 {}\n  {}\n  zero {}, other same-filled {}, duplicates {}",
-        corpus.name,
+        crate::printable(&corpus.name),
         plural(facts.pages, "page"),
         facts.short_sha256(),
-        corpus.origin,
+        crate::printable(&corpus.origin),
         percent(facts.zero_pages, facts.pages),
         percent(facts.same_filled_nonzero_pages, facts.pages),
         percent(facts.duplicate_pages, facts.pages),
@@ -90,18 +97,21 @@ pub(crate) fn block(setup: &Setup, corpus: &Corpus, outcomes: &[(&Outcome<'_>, S
             .collect();
         let _ = writeln!(text, "  INTERRUPTED: complete rounds: {}", rounds.join(", "));
     }
-    let _ = write!(text, "\n{}\n{}", lines(&speed(outcomes)), lines(&memory(outcomes)));
+    let _ = write!(text, "\n{}\n{}", lines(&speed(setup.folio_pages, outcomes)), lines(&memory(outcomes)));
     for (outcome, _) in outcomes {
         let faults = outcome.faults();
         if faults.any() {
-            let _ = writeln!(
-                text,
-                "  {}: {} MISMATCHED, {} refused, {} FAILED",
-                outcome.variant.codec,
-                plural(faults.mismatched_pages, "page"),
-                plural(faults.rejected_pages, "page"),
-                plural(faults.failed_checks, "check")
-            );
+            let counts = [
+                (faults.mismatched_pages, "page", "MISMATCHED"),
+                (faults.rejected_pages, "page", "refused"),
+                (faults.failed_checks, "check", "FAILED"),
+            ];
+            let told: Vec<String> = counts
+                .iter()
+                .filter(|(count, ..)| *count > 0)
+                .map(|(count, noun, what)| format!("{} {what}", plural(*count, noun)))
+                .collect();
+            let _ = writeln!(text, "  {}: {}", outcome.variant.codec, told.join(", "));
         }
     }
     text
@@ -109,11 +119,6 @@ pub(crate) fn block(setup: &Setup, corpus: &Corpus, outcomes: &[(&Outcome<'_>, S
 
 /// What stands below all blocks.
 pub(crate) fn footer(setup: &Setup) -> String {
-    let calls = if setup.folio_pages == 1 {
-        "a page".into()
-    } else {
-        format!("a folio of {}", folio(setup.folio_pages))
-    };
     let cold = if setup.rounds > 1 {
         "first store fills memory the process has never touched; store fills it again"
     } else {
@@ -121,7 +126,7 @@ pub(crate) fn footer(setup: &Setup) -> String {
     };
     format!(
         "\n{cold}\n\
-         p50, p99, max: latency of a call; a store is {calls}, a read or load is a page\n\
+         p50, p99, max: latency of a call, whose size stands after the pass: a folio is stored, a page read or loaded\n\
          wall/page: time of the slowest thread; CPU/page: CPU time of all threads\n\
          ratio: bytes stored / bytes of compressed objects; raw pages: stored as they are, as they do not compress\n\
          allocated/compressed: resident arena, as the kernel counts it / bytes of objects\n\
@@ -131,7 +136,20 @@ pub(crate) fn footer(setup: &Setup) -> String {
 }
 
 fn speed_table() -> Table {
-    table(&["codec", "pass", "pages/s", "MB/s", "wall/page", "CPU/page", "p50", "p99", "max"], 2)
+    table(
+        &[
+            "codec",
+            "pass and\na call's size",
+            "pages/s",
+            "MB/s",
+            "wall\n/page",
+            "CPU\n/page",
+            "p50",
+            "p99",
+            "max",
+        ],
+        2,
+    )
 }
 
 fn memory_table() -> Table {
@@ -151,24 +169,31 @@ fn memory_table() -> Table {
     table(&header, 1)
 }
 
-fn speed(outcomes: &[(&Outcome<'_>, Summary)]) -> Table {
+/// `4K`, `64K`, `2M`, as `--folio` has it.
+fn call_size(pages: u32) -> String {
+    let kib = pages as usize * PAGE_SIZE / 1024;
+    if kib < 1024 { format!("{kib}K") } else { format!("{}M", kib / 1024) }
+}
+
+fn speed(folio_pages: u32, outcomes: &[(&Outcome<'_>, Summary)]) -> Table {
     let mut table = speed_table();
+    let folio = call_size(folio_pages);
     for (outcome, summary) in outcomes {
         let passes = [
-            ("first store", COLD_STORE),
-            ("store", prefix(Pass::Store)),
-            ("read in order", prefix(Pass::Read)),
-            ("load at random", prefix(Pass::Load)),
+            ("first store", folio.as_str(), COLD_STORE),
+            ("store", folio.as_str(), prefix(Pass::Store)),
+            ("read in order", "4K", prefix(Pass::Read)),
+            ("load at random", "4K", prefix(Pass::Load)),
         ];
         let mut codec = outcome.variant.codec.name();
-        for (name, prefix) in passes {
+        for (name, call, prefix) in passes {
             let figure = |name: &str| summary.get(&format!("{prefix}_{name}"));
             if figure("pages_per_s").is_none() {
                 continue;
             }
             table.add_row([
                 std::mem::take(&mut codec).to_owned(),
-                name.to_owned(),
+                format!("{name} {call}"),
                 spread(figure("pages_per_s"), Scale::of_count),
                 median(figure("mb_per_s"), |value| format!("{value:.0}")),
                 median(figure("wall_ns_per_page"), nanoseconds),
@@ -267,7 +292,7 @@ mod tests {
         let mut speed = speed_table();
         let wide = [
             "deflate",
-            "load at random",
+            "load at random 4K",
             "9.99 M [0.01..99.99]",
             "99999",
             "9999 ns",

@@ -3,7 +3,8 @@
 //! Comparing happens between the timed chunks. The thread's buffers are made once, so that a pass allocates
 //! nothing that would show as growth of the store.
 
-use std::collections::HashSet;
+use std::collections::TryReserveError;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use zfolio::{Folio, SwapEntry, Zswap};
@@ -46,6 +47,8 @@ pub(crate) struct Faults {
     /// Checks of the emptied store that did not hold.
     pub(crate) failed_checks: u64,
     pub(crate) examples: Vec<String>,
+    /// What the store said when it first refused.
+    pub(crate) refusal: Option<String>,
 }
 
 impl Faults {
@@ -53,10 +56,16 @@ impl Faults {
         self.mismatched_pages + self.rejected_pages + self.failed_checks > 0
     }
 
+    /// Wrong bytes or wrong books; a refusal, for lack of memory say, is neither.
+    pub(crate) fn store_failed(&self) -> bool {
+        self.mismatched_pages + self.failed_checks > 0
+    }
+
     pub(crate) fn add(&mut self, other: Self) {
         self.mismatched_pages += other.mismatched_pages;
         self.rejected_pages += other.rejected_pages;
         self.failed_checks += other.failed_checks;
+        self.refusal = self.refusal.take().or(other.refusal);
         for example in other.examples {
             self.tell(|| example);
         }
@@ -82,23 +91,28 @@ pub(crate) struct Worker<'a> {
     /// Page numbers, in the order of the current pass.
     order: Vec<u32>,
     buffers: Vec<Page>,
-    rejected: HashSet<u32>,
+    /// Slots the store refused: ranges in order that do not touch, so that a store that refuses everything from
+    /// some page on, for lack of memory, takes no memory here.
+    rejected: Vec<Range<u32>>,
     watch: Stopwatch,
     faults: Faults,
 }
 
 impl<'a> Worker<'a> {
-    pub(crate) fn new(source: Arranged<'a>, share: &'a Share, nid: NodeId) -> Self {
-        Self {
+    pub(crate) fn new(source: Arranged<'a>, share: &'a Share, nid: NodeId) -> Result<Self, TryReserveError> {
+        let mut order = Vec::new();
+        order.try_reserve_exact(share.slots().len())?;
+        order.extend(share.slots());
+        Ok(Self {
             source,
             share,
             nid,
-            order: share.slots().collect(),
+            order,
             buffers: Page::zeroed_vec(CHUNK_PAGES),
-            rejected: HashSet::new(),
+            rejected: Vec::new(),
             watch: Stopwatch::new(),
             faults: Faults::default(),
-        }
+        })
     }
 
     /// Pages of this worker.
@@ -168,9 +182,9 @@ impl<'a> Worker<'a> {
             });
             for (index, reason) in refusals.drain(..) {
                 let span = chunk[index];
-                rejected.extend(span.slots());
+                reject(rejected, span.slots());
                 faults.rejected_pages += u64::from(span.pages);
-                faults.tell(|| format!("store of {} pages at slot {}: {reason}", span.pages, span.first));
+                faults.refusal.get_or_insert(reason);
             }
             done.fetch_add(pages, Ordering::Relaxed);
         }
@@ -192,7 +206,7 @@ impl<'a> Worker<'a> {
                 return false;
             }
             let mut count = 0;
-            for number in numbers.iter().filter(|number| rejected.is_empty() || !rejected.contains(*number)) {
+            for number in numbers.iter().filter(|number| !is_rejected(rejected, **number)) {
                 wanted[count] = *number;
                 count += 1;
             }
@@ -220,6 +234,19 @@ impl<'a> Worker<'a> {
     }
 }
 
+/// Adds slots that come after all before them.
+fn reject(rejected: &mut Vec<Range<u32>>, slots: Range<u32>) {
+    match rejected.last_mut() {
+        Some(last) if last.end == slots.start => last.end = slots.end,
+        _ => rejected.push(slots),
+    }
+}
+
+fn is_rejected(rejected: &[Range<u32>], slot: u32) -> bool {
+    let next = rejected.partition_point(|slots| slots.end <= slot);
+    rejected.get(next).is_some_and(|slots| slots.contains(&slot))
+}
+
 fn difference(verb: &str, slot: u32, got: &[u8; PAGE_SIZE], expected: &[u8; PAGE_SIZE]) -> String {
     let differing = got.iter().zip(expected).filter(|(got, expected)| got != expected).count();
     let first = got.iter().zip(expected).position(|(got, expected)| got != expected).unwrap_or(0);
@@ -228,4 +255,20 @@ fn difference(verb: &str, slot: u32, got: &[u8; PAGE_SIZE], expected: &[u8; PAGE
          of {:#04x}",
         got[first], expected[first]
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_slots_are_found_and_ranges_that_touch_are_one() {
+        let mut rejected = Vec::new();
+        for slots in [4..8, 8..12, 16..17, 20..24] {
+            reject(&mut rejected, slots);
+        }
+        assert_eq!(rejected, [4..12, 16..17, 20..24]);
+        let found: Vec<u32> = (0..30).filter(|slot| is_rejected(&rejected, *slot)).collect();
+        assert_eq!(found, (4..12).chain(16..17).chain(20..24).collect::<Vec<_>>());
+    }
 }

@@ -59,7 +59,7 @@ pub(crate) struct CaptureArgs {
     #[arg(long, value_name = "FILE.pages")]
     out: PathBuf,
     /// At most this many bytes, spread over everything there is (such as 64M or 1G)
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_max)]
     max: Option<u64>,
 }
 
@@ -77,6 +77,16 @@ struct OriginArgs {
     files: Option<PathBuf>,
 }
 
+/// Reads `--max`, which lets through one page at least.
+fn parse_max(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        max if max < PAGE_SIZE as u64 => {
+            Err(format!("'{text}' is less than one page of {PAGE_SIZE} bytes; give at least 4K"))
+        }
+        max => Ok(max),
+    }
+}
+
 /// Why nothing was captured.
 #[derive(Debug)]
 pub(crate) enum CaptureError {
@@ -84,7 +94,6 @@ pub(crate) enum CaptureError {
     Live(LiveError),
     Folder { path: PathBuf, error: io::Error },
     Write { path: PathBuf, error: io::Error },
-    MaxBelowPage { max: u64 },
     NoPages { what: String },
 }
 
@@ -95,9 +104,6 @@ impl std::fmt::Display for CaptureError {
             Self::Live(error) => error.fmt(f),
             Self::Folder { path, error } => write!(f, "{} cannot be listed: {error}", path.display()),
             Self::Write { path, error } => write!(f, "{} cannot be written: {error}", path.display()),
-            Self::MaxBelowPage { max } => {
-                write!(f, "--max {max} is less than one page of {PAGE_SIZE} bytes; give at least 4K")
-            }
             Self::NoPages { what } => write!(f, "no page captured, nothing written: {what}"),
         }
     }
@@ -168,11 +174,7 @@ impl Gathered {
 
 /// Runs the command.
 pub(crate) fn run(args: &CaptureArgs, interrupt: &Interrupt) -> Result<ExitCode, CaptureError> {
-    let max_pages = match args.max {
-        Some(max) if max < PAGE_SIZE as u64 => return Err(CaptureError::MaxBelowPage { max }),
-        Some(max) => max / PAGE_SIZE as u64,
-        None => u64::MAX,
-    };
+    let max_pages = args.max.map_or(u64::MAX, |max| max / PAGE_SIZE as u64);
     let write_error = |error| CaptureError::Write { path: args.out.clone(), error };
     // Before the long part: a path that cannot be written should not be found out after it.
     let mut file = PageFile::create(&args.out).map_err(write_error)?;
@@ -195,7 +197,7 @@ pub(crate) fn run(args: &CaptureArgs, interrupt: &Interrupt) -> Result<ExitCode,
         return Ok(report(&args.out, &gathered, &facts).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS));
     };
     if file.pages() == 0 && gathered.interrupted {
-        eprintln!("zfolio: interrupted before the first page; nothing written");
+        crate::tell("interrupted before the first page; nothing written");
         return Ok(ExitCode::from(interrupt::EXIT_CODE));
     }
     if file.pages() == 0 {
@@ -203,11 +205,11 @@ pub(crate) fn run(args: &CaptureArgs, interrupt: &Interrupt) -> Result<ExitCode,
     }
     let facts = file.commit(&gathered).map_err(write_error)?;
     let reported = report(&args.out, &gathered, &facts);
-    eprintln!(
-        "zfolio: capture is incomplete: {incomplete}; the {} captured {} kept",
+    crate::tell(format_args!(
+        "capture is incomplete: {incomplete}; the {} captured {} kept",
         plural(facts.pages, "page"),
         if facts.pages == 1 { "is" } else { "are" }
-    );
+    ));
     Ok(match reported {
         _ if gathered.interrupted => ExitCode::from(interrupt::EXIT_CODE),
         Err(_) => ExitCode::FAILURE,
@@ -264,7 +266,7 @@ fn report(out: &Path, gathered: &Gathered, facts: &PageFacts) -> io::Result<()> 
         out.display(),
         plural(pages, "page"),
         bytes((pages * PAGE_SIZE as u64) as f64),
-        gathered.origin,
+        crate::printable(&gathered.origin),
         gathered.selection,
         percent(zero_pages, pages),
         percent(same_filled_nonzero_pages, pages),

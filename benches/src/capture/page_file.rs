@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -89,9 +89,8 @@ pub(crate) struct PageFile {
 impl PageFile {
     /// Starts a capture that will be `target`.
     pub(crate) fn create(target: &Path) -> io::Result<Self> {
-        if target.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory, not a file to write"));
-        }
+        refuse_all_but_a_file(target)?;
+        refuse_all_but_a_file(&manifest_path(target))?;
         let temporary = Temporary::beside(target)?;
         let out = BufWriter::with_capacity(1 << 20, temporary.create()?);
         Ok(Self { target: target.to_owned(), temporary, out, census: Census::default() })
@@ -127,6 +126,35 @@ impl PageFile {
         temporary_manifest.rename(&manifest)?;
         Ok(facts)
     }
+}
+
+/// A capture takes the place of what has its name: of a file only, never of a device, a FIFO, a directory or a
+/// link, which nobody meant to lose.
+fn refuse_all_but_a_file(path: &Path) -> io::Result<()> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(facts) => facts.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if kind.is_file() {
+        return Ok(());
+    }
+    let what = if kind.is_dir() {
+        "a directory"
+    } else if kind.is_symlink() {
+        "a symbolic link"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_char_device() || kind.is_block_device() {
+        "a device"
+    } else {
+        "something else"
+    };
+    let text = format!(
+        "{} is {what}, not a regular file, and would be replaced; give a name that is free or a file's",
+        path.display()
+    );
+    Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }
 
 /// A file under a temporary name. Dropping it removes the file.

@@ -45,9 +45,11 @@ pub(crate) fn gather(interrupt: &Interrupt, progress: &mut Progress) -> Result<V
             return Err(CorpusError::Interrupted);
         }
         match gathered {
-            Ok(_) if pages.is_empty() => eprintln!("zfolio: corpus {name} is left out: no page found"),
+            Ok(_) if pages.is_empty() => {
+                crate::tell(format_args!("corpus {name} is left out: no page found"))
+            }
             Ok(gathered) => corpora.push(corpus(name, pages, &gathered)),
-            Err(reason) => eprintln!("zfolio: corpus {name} is left out: {reason}"),
+            Err(reason) => crate::tell(format_args!("corpus {name} is left out: {reason}")),
         }
     }
     if corpora.is_empty() { Err(CorpusError::NoneBuiltIn) } else { Ok(corpora) }

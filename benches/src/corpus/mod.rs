@@ -90,14 +90,13 @@ impl Corpus {
     /// Reads FILE.pages and compares it with its manifest, where there is one.
     pub(crate) fn read(path: &Path) -> Result<Self, CorpusError> {
         let read_error = |error| CorpusError::Read { path: path.to_owned(), error };
+        // Before it is opened: that would wait for a FIFO's writer.
+        require_file(path).map_err(read_error)?;
         let mut file = File::open(path).map_err(read_error)?;
         let facts = file.metadata().map_err(read_error)?;
-        if facts.is_dir() {
-            return Err(read_error(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")));
-        }
         let mut pages = vec![[0u8; PAGE_SIZE]; (facts.len() / PAGE_SIZE as u64) as usize];
         let mut rest = Vec::new();
-        // The length of a pipe is not known before its end: what comes beyond the length is read too.
+        // A file that has grown meanwhile: what comes beyond the length is read too.
         file.read_exact(pages.as_flattened_mut())
             .and_then(|()| file.read_to_end(&mut rest))
             .map_err(read_error)?;
@@ -164,10 +163,28 @@ impl<'a> Arranged<'a> {
     }
 }
 
+/// An error for what is not a regular file, or a link to one.
+fn require_file(path: &Path) -> io::Result<()> {
+    let facts = fs::metadata(path)?;
+    if facts.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+    }
+    if !facts.is_file() {
+        let what = "it is not a regular file (a pipe, a device or a socket)";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    Ok(())
+}
+
 /// The origin in the manifest, if there is one.
 fn check_manifest(path: &Path, facts: &PageFacts) -> Result<Option<String>, CorpusError> {
     let differs = |what| CorpusError::Manifest { path: path.to_owned(), what };
-    let Ok(text) = fs::read_to_string(manifest_path(path)) else { return Ok(None) };
+    let manifest = manifest_path(path);
+    let text = match require_file(&manifest).and_then(|()| fs::read_to_string(&manifest)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(differs(format!("the manifest cannot be read ({error})"))),
+    };
     let manifest: ManifestCheck = serde_json::from_str(&text)
         .map_err(|error| differs(format!("the manifest is not readable ({error})")))?;
     if manifest.pages != facts.pages {

@@ -1,6 +1,6 @@
 //! The header of a zspage: 32 bytes of relaxed atomics.
 //!
-//! While the zspage has objects, its header belongs to the lock of its class on its node; `nid` and `class` do not
+//! While the zspage has objects, its header belongs to the lock of its class on its node; `node` and `class` do not
 //! change in that time, so the holder of an object may read them. Otherwise it belongs to the lock of the arena
 //! whose slot it is.
 
