@@ -35,7 +35,8 @@ count() {
 }
 
 [ "${1:-}" != --where ] || WHERE=1
-# Budgets are what is, and 8 % (C libraries copy bytes differently on other CPUs). The aims are 600 for a page of a 64K store, which is met, and 350 for a load.
+# Budgets are what is, and 8 % (C libraries copy bytes differently on other CPUs). The aims are
+# 600 for a page of a 64K store, which is met, and 350 for a load, which is not.
 count store-64K measured_store store 16 575
 count store-4K measured_store store 1 1220
 count load measured_load load 1 555

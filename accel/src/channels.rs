@@ -192,7 +192,7 @@ impl Channels {
         self.fallbacks.snapshot()
     }
 
-    /// Runs `work` with a channel of the caller's package, which is `work`'s alone meanwhile. Never waits.
+    /// Runs `work` with a channel of the caller's package, which is `work`'s alone meanwhile. Waits for no other thread's work.
     #[inline(always)]
     pub fn with<T>(&self, purpose: Purpose, work: impl FnOnce(&mut Channel) -> T) -> T {
         let package = self.current_package();

@@ -2,7 +2,7 @@
 //!
 //! All fields are relaxed atomics, so that this is safe code; which lock orders them is said below, and no field
 //! belongs to two. The lock of the page's slot: everything but the links and flags, which the lock of the LRU list
-//! that the entry is on (or is about to go on) has. `offset` and `swap_type` do not change while listed.
+//! that the entry is on (or is about to go on) has. While an entry is free its links belong to whoever has its chain. `offset` and `swap_type` do not change while listed.
 //!
 //! | codec byte | meaning of the object words |
 //! |---|---|
@@ -42,7 +42,7 @@ pub(crate) struct Entry {
     /// The index of the node of the page before it was stored, and of the slab that the entry is from.
     home: AtomicU16,
     tenant: AtomicU16,
-    /// For re-compression by age, a later issue; the place exists.
+    /// For re-compression by age, which is not there yet.
     _age: AtomicU16,
     pub(crate) flags: AtomicU8,
     swap_type: AtomicU8,

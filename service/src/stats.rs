@@ -39,11 +39,11 @@ pub struct Stats {
     pub written_back_pages: u64,
     /// How often the pool's limit, or a node's, was hit.
     pub pool_limit_hit: u64,
-    /// Stores refused because the pool or node was full.
+    /// Refusals because the pool or node was full: of a folio at once, or of a page that met the limit on its way.
     pub reject_full: u64,
     /// Pages refused because they did not shrink, where such pages are refused.
     pub reject_compress_poor: u64,
-    /// Stores that failed because there was no memory.
+    /// Failures because there was no memory: of a folio at once, or of a page on its way.
     pub reject_alloc_fail: u64,
     /// Stores that gave up waiting for another operation on a slot.
     pub reject_busy: u64,

@@ -69,8 +69,9 @@ impl Zswap {
     /// are done; should it panic, the store is as usable as before, with the pages that it holds.
     ///
     /// # Errors
-    /// Those that concern the whole folio and change nothing: [`StoreError::Busy`], [`StoreError::NoSuchSwap`],
-    /// [`StoreError::NoSuchNode`], [`StoreError::Forked`].
+    /// Those that concern the whole folio; `each` is not called then. [`StoreError::Busy`], [`StoreError::NoSuchSwap`],
+    /// [`StoreError::NoSuchNode`] and [`StoreError::Forked`] change nothing; after [`StoreError::OutOfMemory`], for which
+    /// the slots must never have been used, they are empty.
     pub fn store_each(
         &self,
         folio: &Folio<'_>,
