@@ -7,6 +7,7 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+pub mod accfg;
 mod completion;
 mod descriptor;
 pub mod error_code;
