@@ -7,6 +7,7 @@
 //! compares. Symbols that came later are optional.
 
 #[allow(
+    dead_code,
     non_camel_case_types,
     missing_docs,
     missing_debug_implementations,
