@@ -5,11 +5,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 
 use zfolio_fallback::Codec;
 
+use crate::try_lock::TryLock;
 use crate::{Channel, Engine, EngineError, Topology, numa, thread_index};
 
 /// Kept channels for each package and purpose. A thread starts at its own number and takes the first free one.
@@ -131,7 +132,8 @@ pub struct Channels {
     report: String,
 }
 
-type Kept = [OnceLock<Mutex<Channel>>; KEPT_CHANNELS];
+/// Channels, each made when a thread first needs it.
+type Kept = [TryLock<Option<Channel>>; KEPT_CHANNELS];
 
 struct Package {
     store: Kept,
@@ -167,7 +169,7 @@ impl Channels {
 
     fn build(maker: Maker, topology: &Topology, report: String) -> Channels {
         let packages = topology.packages().max(1);
-        let kept = || std::array::from_fn(|_| OnceLock::new());
+        let kept = || std::array::from_fn(|_| TryLock::default());
         Channels {
             maker,
             package_of_cpu: if packages > 1 { topology.package_of_cpu().into() } else { Box::default() },
@@ -200,15 +202,16 @@ impl Channels {
             Purpose::Store => &self.packages[package].store,
             Purpose::Load => &self.packages[package].load,
         };
-        if let Some(slot) = kept[thread_index() % KEPT_CHANNELS].get()
-            && let Ok(mut channel) = slot.try_lock()
+        if let Some(mut kept) = kept[thread_index() % KEPT_CHANNELS].try_lock()
+            && let Some(channel) = &mut *kept
         {
-            return work(&mut channel);
+            return work(channel);
         }
         self.with_another(kept, package, purpose, work)
     }
 
-    /// For a thread that finds its usual channel taken, poisoned, or not made yet.
+    /// For a thread that finds its usual channel taken, or not made yet. A panic in somebody's sink does no harm: the
+    /// engine is as good as new (its rule), and nothing else is in there.
     #[cold]
     fn with_another<T>(
         &self,
@@ -219,15 +222,8 @@ impl Channels {
     ) -> T {
         let make = || self.make(u16::try_from(package).expect("packages are numbered by u16"), purpose);
         for step in 0..KEPT_CHANNELS {
-            let slot = &kept[(thread_index() + step) % KEPT_CHANNELS];
-            match slot.get_or_init(|| Mutex::new(make())).try_lock() {
-                Ok(mut channel) => return work(&mut channel),
-                // Somebody's sink panicked. The engine is as good as new (its rule), and nothing else is in there.
-                Err(TryLockError::Poisoned(poisoned)) => {
-                    slot.get().expect("just used").clear_poison();
-                    return work(&mut poisoned.into_inner());
-                }
-                Err(TryLockError::WouldBlock) => {}
+            if let Some(mut kept) = kept[(thread_index() + step) % KEPT_CHANNELS].try_lock() {
+                return work(kept.get_or_insert_with(make));
             }
         }
         work(&mut make())

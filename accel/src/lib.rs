@@ -33,6 +33,7 @@ mod page;
 mod software;
 mod thread;
 mod topology;
+mod try_lock;
 
 pub use channel::Channel;
 pub use channels::{

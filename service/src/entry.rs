@@ -15,7 +15,8 @@ use zfolio_accel::{Codec, NodeId, numa};
 use crate::fail;
 use crate::folio::{SwapEntry, TenantId};
 use crate::lazy_array::{LazyArray, OutOfMemory};
-use crate::sync::{AtomicU8, AtomicU16, AtomicU32, Mutex, Ordering, lock};
+use crate::leaf::Leaf;
+use crate::sync::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 use crate::word::{EMPTY, MAX_ID};
 use crate::zsmalloc::RawObject;
 
@@ -139,12 +140,12 @@ pub(crate) struct EntrySlab {
     entries: Entries,
     depots: Box<[Depot]>,
     /// Leaves made so far, over all nodes; each belongs to the node that made it.
-    chunks: Mutex<u32>,
+    chunks: Leaf<u32>,
 }
 
 struct Depot {
     nid: NodeId,
-    free: Mutex<DepotFree>,
+    free: Leaf<DepotFree>,
 }
 
 #[derive(Default)]
@@ -251,8 +252,8 @@ impl Magazines {
 impl EntrySlab {
     /// A slab for these nodes, which are named by their index from here on.
     pub(crate) fn new(nodes: &[NodeId]) -> Result<EntrySlab, OutOfMemory> {
-        let depots = nodes.iter().map(|&nid| Depot { nid, free: Mutex::new(DepotFree::default()) }).collect();
-        Ok(EntrySlab { entries: Entries::new()?, depots, chunks: Mutex::new(0) })
+        let depots = nodes.iter().map(|&nid| Depot { nid, free: Leaf::new(DepotFree::default()) }).collect();
+        Ok(EntrySlab { entries: Entries::new()?, depots, chunks: Leaf::new(0) })
     }
 
     /// The entry of an id that was allocated.
@@ -271,7 +272,7 @@ impl EntrySlab {
     #[cold]
     fn take_chain(&self, node: usize) -> Result<Chain, OutOfMemory> {
         let depot = &self.depots[node];
-        let mut free = lock(&depot.free);
+        let mut free = depot.free.lock();
         if free.full != EMPTY {
             let head = free.full;
             free.full = self.at(head).prev.load(Ordering::Relaxed);
@@ -293,7 +294,7 @@ impl EntrySlab {
     #[cold]
     fn give_chain(&self, node: usize, chain: Chain) {
         debug_assert_eq!(chain.len, CHAIN);
-        let mut free = lock(&self.depots[node].free);
+        let mut free = self.depots[node].free.lock();
         self.at(chain.head).prev.store(free.full, Ordering::Relaxed);
         free.full = chain.head;
     }
@@ -303,7 +304,7 @@ impl EntrySlab {
         if fail::here() {
             return Err(OutOfMemory);
         }
-        let mut chunks = lock(&self.chunks);
+        let mut chunks = self.chunks.lock();
         let first = *chunks << CHUNK_BITS;
         let end = first.checked_add(1 << CHUNK_BITS).filter(|&end| end <= MAX_ID + 2).ok_or(OutOfMemory)?;
         if self.depots.len() > 1 {
@@ -318,10 +319,10 @@ impl EntrySlab {
 
     /// Entries that are neither in a depot nor never used: in use, or in magazines. Exact while nobody is at work.
     pub(crate) fn handed_out(&self) -> u64 {
-        let chunks = *lock(&self.chunks);
+        let chunks = *self.chunks.lock();
         let mut handed_out = (u64::from(chunks) << CHUNK_BITS) - u64::from(chunks != 0);
         for depot in &self.depots {
-            let free = lock(&depot.free);
+            let free = depot.free.lock();
             handed_out -= u64::from(free.end - free.fresh);
             let mut head = free.full;
             while head != EMPTY {

@@ -39,6 +39,7 @@ mod error;
 mod fail;
 mod folio;
 mod lazy_array;
+mod leaf;
 mod limit;
 mod load;
 mod lru;

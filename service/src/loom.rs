@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::entry::EntrySlab;
 use crate::folio::{SwapEntry, TenantId};
+use crate::leaf::Leaf;
 use crate::lru::{List, Run};
 use crate::park::ParkingLot;
 use crate::sync::{AtomicU32, Ordering};
@@ -271,5 +272,22 @@ fn page_that_is_being_published_is_whole_or_not_there_for_the_shrinker() {
         let shrunk = shrinker.join().unwrap();
         assert!((shelf.slots[1].id() != EMPTY) != (shrunk == Some(1)), "shrunk {shrunk:?}");
         shelf.assert_holds(1 - u64::from(shrunk.is_some()));
+    });
+}
+
+#[test]
+fn leaf_lock_has_one_holder_and_every_sleeper_is_woken() {
+    model(3, || {
+        let leaf = Arc::new(Leaf::new(0));
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let leaf = Arc::clone(&leaf);
+                thread::spawn(move || *leaf.lock() += 1)
+            })
+            .collect();
+        *leaf.lock() += 1;
+        others.into_iter().for_each(|other| other.join().unwrap());
+        // Loom watches the value: two guards at a time would be found even if they did not lose a count.
+        assert_eq!(*leaf.lock(), 3);
     });
 }

@@ -14,7 +14,8 @@ use std::sync::OnceLock;
 use crate::entry::{Chain, Entry, EntrySlab, LISTED, Magazines, REFERENCED};
 use crate::folio::TenantId;
 use crate::lazy_array::{LazyArray, OutOfMemory};
-use crate::sync::{Mutex, Ordering, lock};
+use crate::leaf::Leaf;
+use crate::sync::Ordering;
 use crate::word::EMPTY;
 
 /// One list. What it counts is exact under its lock.
@@ -22,7 +23,7 @@ use crate::word::EMPTY;
 pub(crate) struct List {
     /// The index of its node.
     node: usize,
-    links: Mutex<Links>,
+    links: Leaf<Links>,
 }
 
 #[derive(Default)]
@@ -65,32 +66,32 @@ impl<'s> Run<'s> {
 
 impl List {
     pub(crate) fn new(node: usize) -> List {
-        List { node, links: Mutex::new(Links::default()) }
+        List { node, links: Leaf::new(Links::default()) }
     }
 
     /// Some free entries, at least one; what is not used comes back by [`give_entries`](List::give_entries).
     pub(crate) fn take_entries(&self, slab: &EntrySlab) -> Result<Chain, OutOfMemory> {
-        lock(&self.links).free.take_chain(slab, self.node)
+        self.links.lock().free.take_chain(slab, self.node)
     }
 
     /// Takes back entries that were not needed.
     pub(crate) fn give_entries(&self, slab: &EntrySlab, entries: Chain) {
         if entries.len() > 0 {
-            lock(&self.links).free.give_chain(slab, self.node, entries);
+            self.links.lock().free.give_chain(slab, self.node, entries);
         }
     }
 
     /// Frees an entry of this list's node that is on no list.
     pub(crate) fn free(&self, slab: &EntrySlab, id: u32, entry: &Entry) {
         debug_assert_eq!(entry.home(), self.node);
-        lock(&self.links).free.give(slab, self.node, id, entry);
+        self.links.lock().free.give(slab, self.node, id, entry);
     }
 
     /// Puts a run at the young end, whole.
     #[inline]
     pub(crate) fn add(&self, slab: &EntrySlab, run: Run<'_>) {
         let Some(tail) = run.tail_entry else { return };
-        let mut links = lock(&self.links);
+        let mut links = self.links.lock();
         tail.next.store(links.head, Ordering::Relaxed);
         match links.head {
             EMPTY => links.tail = run.tail,
@@ -104,7 +105,7 @@ impl List {
     /// Takes an entry off the list, and frees it if its memory is of this node. If not, that is left to the caller.
     #[inline(always)]
     pub(crate) fn remove(&self, slab: &EntrySlab, id: u32, entry: &Entry, object_len: u64) {
-        let mut links = lock(&self.links);
+        let mut links = self.links.lock();
         links.unlink(slab, entry);
         links.entries -= 1;
         links.object_bytes -= object_len;
@@ -118,7 +119,7 @@ impl List {
     pub(crate) fn mark_referenced(&self, entry: &Entry) {
         let flags = &entry.flags;
         if flags.load(Ordering::Relaxed) & REFERENCED == 0 {
-            let _links = lock(&self.links);
+            let _links = self.links.lock();
             flags.store(LISTED | REFERENCED, Ordering::Relaxed);
         }
     }
@@ -133,7 +134,7 @@ impl List {
         budget: usize,
         mut try_take: impl FnMut(u32) -> bool,
     ) -> Option<u32> {
-        let mut links = lock(&self.links);
+        let mut links = self.links.lock();
         for _ in 0..budget {
             let id = links.tail;
             if id == EMPTY {
@@ -151,18 +152,18 @@ impl List {
 
     /// Entries and bytes of their objects.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        let links = lock(&self.links);
+        let links = self.links.lock();
         (links.entries, links.object_bytes)
     }
 
     /// Free entries that wait here.
     pub(crate) fn free_entries(&self) -> u64 {
-        lock(&self.links).free.len()
+        self.links.lock().free.len()
     }
 
     /// Calls `visit` for every entry from young to old, and says how the links are broken, if they are.
     pub(crate) fn walk(&self, slab: &EntrySlab, mut visit: impl FnMut(u32)) -> Result<(), String> {
-        let links = lock(&self.links);
+        let links = self.links.lock();
         let (mut id, mut before, mut seen) = (links.head, EMPTY, 0);
         while id != EMPTY {
             seen += 1;

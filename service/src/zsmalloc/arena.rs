@@ -19,8 +19,9 @@ use zfolio_accel::{ForkGuard, NodeId, PAGE_SIZE, numa};
 
 use crate::fail;
 use crate::lazy_array::{LazyArray, OutOfMemory};
+use crate::leaf::Leaf;
 use crate::limit::Limit;
-use crate::sync::{Mutex, Ordering, lock};
+use crate::sync::Ordering;
 use crate::zsmalloc::class::ZSPAGE_PAGES;
 use crate::zsmalloc::zspage::{Zspage, ZspageList};
 
@@ -53,7 +54,7 @@ pub(crate) struct Arena {
     headers: LazyArray<Zspage, 16, REGION_SLOTS_BITS>,
     nodes: Box<[NodeArena]>,
     /// Regions mapped so far.
-    regions: Mutex<u32>,
+    regions: Leaf<u32>,
     pool_limit: Limit,
     warm_pages_max: u64,
     fork: Arc<ForkGuard>,
@@ -65,7 +66,7 @@ struct NodeArena {
     nid: NodeId,
     /// Of the memory that is on this node, whichever node's region it is in.
     limit: Limit,
-    slots: Mutex<FreeSlots>,
+    slots: Leaf<FreeSlots>,
 }
 
 /// Slots of a node's regions that are no zspage.
@@ -100,12 +101,12 @@ pub(crate) struct ArenaConfig<'a> {
 
 impl Arena {
     pub(crate) fn new(config: ArenaConfig<'_>) -> Result<Arena, OutOfMemory> {
-        let node = |(&nid, limit)| NodeArena { nid, limit, slots: Mutex::new(FreeSlots::none()) };
+        let node = |(&nid, limit)| NodeArena { nid, limit, slots: Leaf::new(FreeSlots::none()) };
         Ok(Arena {
             bases: LazyArray::new()?,
             headers: LazyArray::new()?,
             nodes: config.nodes.iter().zip(config.node_limits).map(node).collect(),
-            regions: Mutex::new(0),
+            regions: Leaf::new(0),
             pool_limit: config.pool_limit,
             warm_pages_max: config.warm_pages,
             fork: config.fork,
@@ -130,7 +131,7 @@ impl Arena {
     /// A slot of this node's regions for a zspage of `pages` pages: a warm one, if there is one, of which no more
     /// than `pages` pages have memory.
     pub(crate) fn take_slot(&self, node: usize, pages: usize) -> Result<u32, ArenaError> {
-        let mut slots = lock(&self.nodes[node].slots);
+        let mut slots = self.nodes[node].slots.lock();
         let slots = &mut *slots;
         let at = |slot| self.header(slot);
         // Most memory first; and rather too much, which is trimmed, than none.
@@ -159,7 +160,7 @@ impl Arena {
         let (home, on, populated) =
             (usize::from(header.home.load(Ordering::Relaxed)), header.node(), header.populated());
         let scarce = self.pool_limit.is_full() || self.nodes[on].limit.is_full();
-        let mut slots = lock(&self.nodes[home].slots);
+        let mut slots = self.nodes[home].slots.lock();
         let slots = &mut *slots;
         let room = slots.warm_pages + populated as u64 <= self.warm_pages_max;
         if populated != 0 && home == on && room && !scarce {
@@ -175,7 +176,7 @@ impl Arena {
     pub(crate) fn release_stock(&self) -> u64 {
         let mut released = 0;
         for node in &self.nodes {
-            let mut slots = lock(&node.slots);
+            let mut slots = node.slots.lock();
             let slots = &mut *slots;
             for populated in 1..=ZSPAGE_PAGES {
                 while let Some(slot) = slots.warm[populated].pop(|slot| self.header(slot)) {
@@ -277,7 +278,7 @@ impl Arena {
 
     /// Maps a region for a node, and gives its slots.
     fn map_region(&self, node: usize) -> Result<(u32, u32), ArenaError> {
-        let mut regions = lock(&self.regions);
+        let mut regions = self.regions.lock();
         if fail::here() || *regions == MAX_REGIONS {
             return Err(ArenaError::OutOfMemory);
         }
@@ -310,7 +311,7 @@ impl Arena {
     }
 
     pub(crate) fn warm_pages(&self, node: usize) -> u64 {
-        lock(&self.nodes[node].slots).warm_pages
+        self.nodes[node].slots.lock().warm_pages
     }
 
     pub(crate) fn refused_policies(&self) -> u64 {
@@ -324,7 +325,7 @@ impl Arena {
 
     /// Bytes of all regions that have memory, by the kernel's own account.
     pub(crate) fn resident_bytes(&self) -> io::Result<u64> {
-        let regions = *lock(&self.regions);
+        let regions = *self.regions.lock();
         let mut resident = 0;
         let mut residency = vec![0u8; REGION_LEN / PAGE_SIZE];
         for region in 0..regions {
@@ -340,12 +341,12 @@ impl Arena {
 
     /// Every slot that was ever handed out.
     pub(crate) fn slots(&self) -> impl Iterator<Item = u32> {
-        let regions = *lock(&self.regions);
+        let regions = *self.regions.lock();
         let unused: Vec<_> = self
             .nodes
             .iter()
             .map(|node| {
-                let slots = lock(&node.slots);
+                let slots = node.slots.lock();
                 slots.fresh..slots.end
             })
             .collect();
@@ -357,7 +358,7 @@ impl Arena {
         let at = |slot| self.header(slot);
         let mut free = Vec::new();
         for node in &self.nodes {
-            let slots = lock(&node.slots);
+            let slots = node.slots.lock();
             free.extend(slots.empty.iter(at).map(|slot| (slot, 0)));
             for (populated, list) in slots.warm.iter().enumerate() {
                 free.extend(list.iter(at).map(|slot| (slot, populated)));
@@ -372,7 +373,7 @@ impl Drop for Arena {
         if self.fork.is_child() {
             return;
         }
-        for region in 0..*lock(&self.regions) {
+        for region in 0..*self.regions.lock() {
             let base = self.bases.at(region as usize).load(Ordering::Relaxed);
             // SAFETY: the region was mapped by `map_region`, and objects do not outlive the pool they borrow.
             unsafe { libc::munmap(base.cast(), REGION_LEN) };

@@ -12,7 +12,8 @@ use zfolio_accel::{NodeId, numa};
 
 use crate::fail;
 use crate::lazy_array::{LazyArray, OutOfMemory};
-use crate::sync::{AtomicU32, Mutex, Ordering, lock};
+use crate::leaf::Leaf;
+use crate::sync::{AtomicU32, Ordering};
 use crate::zsmalloc::zspage::NO_OBJECT;
 
 /// The mark of a free object's word.
@@ -28,10 +29,10 @@ type Words = LazyArray<AtomicU32, 18, 14>;
 /// The back-references of all zspages, and the free blocks of each node.
 pub(crate) struct BackRefs {
     words: Words,
-    nodes: Box<[Mutex<Blocks>]>,
+    nodes: Box<[Leaf<Blocks>]>,
     nids: Box<[NodeId]>,
     /// Leaves made so far.
-    leaves: Mutex<usize>,
+    leaves: Leaf<usize>,
 }
 
 /// The free blocks of a node.
@@ -50,12 +51,12 @@ fn units(objects: usize) -> usize {
 
 impl BackRefs {
     pub(crate) fn new(nids: &[NodeId]) -> Result<BackRefs, OutOfMemory> {
-        let blocks = |_: &NodeId| Mutex::new(Blocks { free: [0; MAX_UNITS + 1], fresh: 0, end: 0 });
+        let blocks = |_: &NodeId| Leaf::new(Blocks { free: [0; MAX_UNITS + 1], fresh: 0, end: 0 });
         Ok(BackRefs {
             words: Words::new()?,
             nodes: nids.iter().map(blocks).collect(),
             nids: nids.into(),
-            leaves: Mutex::new(0),
+            leaves: Leaf::new(0),
         })
     }
 
@@ -68,7 +69,7 @@ impl BackRefs {
     /// A block for a zspage of `objects` objects, from memory of this node. Its words hold anything.
     pub(crate) fn alloc(&self, node: usize, objects: usize) -> Result<u32, OutOfMemory> {
         let units = units(objects);
-        let mut blocks = lock(&self.nodes[node]);
+        let mut blocks = self.nodes[node].lock();
         if let Some(block) = self.pop(&mut blocks, units) {
             return Ok(block);
         }
@@ -88,7 +89,7 @@ impl BackRefs {
 
     /// Gives a block back.
     pub(crate) fn free(&self, node: usize, block: u32, objects: usize) {
-        self.push(&mut lock(&self.nodes[node]), units(objects), block);
+        self.push(&mut self.nodes[node].lock(), units(objects), block);
     }
 
     /// A free block of these units, or one a little larger, whose rest becomes a block of its own.
@@ -112,7 +113,7 @@ impl BackRefs {
         if fail::here() {
             return Err(OutOfMemory);
         }
-        let mut leaves = lock(&self.leaves);
+        let mut leaves = self.leaves.lock();
         let first = *leaves * Words::LEAF_LEN;
         let make = || self.words.make_leaf(first).map(drop);
         if self.nids.len() > 1 { numa::with_preferred(self.nids[node], make) } else { make() }?;

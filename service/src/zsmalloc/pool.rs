@@ -21,7 +21,8 @@ use std::sync::atomic::AtomicBool;
 use zfolio_accel::{NodeId, PAGE_SIZE};
 
 use crate::lazy_array::OutOfMemory;
-use crate::sync::{Mutex, Ordering, lock};
+use crate::leaf::Leaf;
+use crate::sync::Ordering;
 use crate::zsmalloc::arena::{Arena, ArenaConfig, ArenaError};
 use crate::zsmalloc::backrefs::{BackRefs, FREE, free_word, next_free};
 use crate::zsmalloc::class::{CLASS_STEP, CLASSES, class_of, object_size};
@@ -73,7 +74,7 @@ pub(crate) struct ZsPool {
 }
 
 struct NodeClasses {
-    classes: Box<[Mutex<Class>]>,
+    classes: Box<[Leaf<Class>]>,
     /// Which classes have zspages of their own. Those whose size is a multiple of 32 always do.
     fine: Box<[AtomicBool]>,
 }
@@ -92,7 +93,7 @@ impl ZsPool {
     pub(crate) fn new(config: ArenaConfig<'_>) -> Result<ZsPool, OutOfMemory> {
         let nids: Vec<NodeId> = config.nodes.to_vec();
         let classes = |_: &NodeId| NodeClasses {
-            classes: (0..CLASSES).map(|_| Mutex::default()).collect(),
+            classes: (0..CLASSES).map(|_| Leaf::default()).collect(),
             fine: (0..CLASSES).map(|class| AtomicBool::new(is_coarse(class))).collect(),
         };
         Ok(ZsPool {
@@ -158,7 +159,7 @@ impl ZsPool {
     }
 
     #[inline]
-    fn class(&self, node: usize, class: usize) -> &Mutex<Class> {
+    fn class(&self, node: usize, class: usize) -> &Leaf<Class> {
         &self.nodes[node].classes[class]
     }
 
@@ -171,7 +172,7 @@ impl ZsPool {
 
     #[inline(always)]
     fn alloc(&self, class: usize, len: usize, node: usize, owner: u32) -> Result<(u32, u16), ArenaError> {
-        let mut state = lock(self.class(node, class));
+        let mut state = self.class(node, class).lock();
         let place = match self.take_at_hand(&mut state, class, owner) {
             Some(place) => place,
             None => {
@@ -250,7 +251,7 @@ impl ZsPool {
         let header = self.arena.header(raw.zspage);
         let (node, class) = (header.node(), header.class());
         debug_assert!(object_size(class) >= raw.len.into(), "{raw:?} in class {class}");
-        let mut state = lock(self.class(node, class));
+        let mut state = self.class(node, class).lock();
         state.objects -= 1;
         state.object_bytes -= u64::from(raw.len);
         let in_use = header.in_use.load(Ordering::Relaxed) - 1;
@@ -272,7 +273,7 @@ impl ZsPool {
         let mut released = self.arena.release_stock();
         for node in &self.nodes {
             for (class, state) in node.classes.iter().enumerate() {
-                let state = &mut *lock(state);
+                let state = &mut *state.lock();
                 for id in state.lists.iter().flat_map(|list| list.iter(|id| self.arena.header(id))) {
                     let (keep, populated) =
                         (used_pages(self.arena.header(id), class), self.arena.header(id).populated());
@@ -296,7 +297,7 @@ impl ZsPool {
             ..NodeUsage::default()
         };
         for (class, state) in self.nodes[node].classes.iter().enumerate() {
-            let state = lock(state);
+            let state = state.lock();
             for id in state.lists.iter().flat_map(|list| list.iter(|id| self.arena.header(id))) {
                 let header = self.arena.header(id);
                 usage.warm_pages += (header.populated() - used_pages(header, class)) as u64;
@@ -310,7 +311,7 @@ impl ZsPool {
 
     /// Bytes of everything that is not memory of objects.
     pub(crate) fn metadata_bytes(&self) -> u64 {
-        let classes = self.nodes.len() * CLASSES * (size_of::<Mutex<Class>>() + size_of::<AtomicBool>());
+        let classes = self.nodes.len() * CLASSES * (size_of::<Leaf<Class>>() + size_of::<AtomicBool>());
         self.arena.metadata_bytes() + self.backrefs.bytes() + classes as u64
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use zfolio_accel::PAGE_SIZE;
 
 use super::{Class, RawObject, ZsPool, list_of, used_pages};
-use crate::sync::{Ordering, lock};
+use crate::sync::Ordering;
 use crate::zsmalloc::backrefs::{FREE, next_free};
 use crate::zsmalloc::class::{CLASSES, SHAPES};
 use crate::zsmalloc::zspage::NO_OBJECT;
@@ -47,7 +47,7 @@ impl ZsPool {
                 return Err(format!("node index {node}: {used} pages charged, {} populated", pages[node]));
             }
             for (class, sum) in classes.iter().enumerate() {
-                let state = lock(self.class(node, class));
+                let state = self.class(node, class).lock();
                 let is = (state.zspages, state.objects, state.populated_pages);
                 let found = (sum.zspages, sum.objects, sum.populated_pages);
                 if is != found {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use zfolio_accel::PAGE_SIZE;
 
 use super::{Class, FINE_FROM_PAGES, FULL, GROWING, PAGES_PER_EXTRA, ZsPool, is_coarse};
-use crate::sync::{MutexGuard, lock};
+use crate::leaf::LeafGuard;
 use crate::zsmalloc::arena::ArenaError;
 use crate::zsmalloc::class::{SHAPES, object_size};
 use crate::zsmalloc::zspage::{NIL, NO_OBJECT, Zspage};
@@ -18,19 +18,19 @@ impl ZsPool {
     #[cold]
     pub(super) fn alloc_more<'p>(
         &'p self,
-        mut state: MutexGuard<'p, Class>,
+        mut state: LeafGuard<'p, Class>,
         class: usize,
         node: usize,
         owner: u32,
-    ) -> Result<(MutexGuard<'p, Class>, (u32, u16)), ArenaError> {
+    ) -> Result<(LeafGuard<'p, Class>, (u32, u16)), ArenaError> {
         if !is_coarse(class) {
             drop(state);
-            let mut larger = lock(self.class(node, class + 1));
+            let mut larger = self.class(node, class + 1).lock();
             if let Some(place) = self.take_freed(&mut larger, owner) {
                 return Ok((larger, place));
             }
             drop(larger);
-            state = lock(self.class(node, class));
+            state = self.class(node, class).lock();
         }
         if let Some(place) = self.grow(&mut state, class, owner)? {
             return Ok((state, place));
@@ -42,7 +42,7 @@ impl ZsPool {
         state.until_asked = state.until_asked.saturating_sub(1);
         drop(state);
         let grow_on = |on: usize| {
-            let mut state = lock(self.class(on, class));
+            let mut state = self.class(on, class).lock();
             let place = self.grow(&mut state, class, owner).ok().flatten()?;
             Some((state, place))
         };
@@ -54,7 +54,7 @@ impl ZsPool {
             Err(error) => return elsewhere.filter(|_| !patient).and_then(grow_on).ok_or(error),
         };
         if self.nodes.len() > 1 {
-            let mut state = lock(self.class(node, class));
+            let mut state = self.class(node, class).lock();
             state.elsewhere = (on != node).then_some(on);
             state.until_asked = SHAPES[class].objects;
         }
@@ -67,9 +67,9 @@ impl ZsPool {
             let block = self.arena.header(slot).backrefs.load(Ordering::Relaxed);
             self.backrefs.free(node, block, SHAPES[class].objects);
             self.arena.retire_slot(slot);
-            return Ok((lock(self.class(on, class)), place));
+            return Ok((self.class(on, class).lock(), place));
         }
-        let mut state = lock(self.class(on, class));
+        let mut state = self.class(on, class).lock();
         let place = self.list_new_zspage(&mut state, slot, owner);
         Ok((state, place))
     }
@@ -162,7 +162,7 @@ impl ZsPool {
     }
 
     /// Takes a zspage without objects from its class.
-    pub(super) fn retire(&self, mut state: MutexGuard<'_, Class>, id: u32, header: &Zspage, class: usize) {
+    pub(super) fn retire(&self, mut state: LeafGuard<'_, Class>, id: u32, header: &Zspage, class: usize) {
         let list = usize::from(header.list.load(Ordering::Relaxed));
         if list != FULL {
             state.lists[list].remove(id, |id| self.arena.header(id));
