@@ -2,14 +2,30 @@
 //!
 //! [`execute`] is the device without time: a descriptor and memory in, a completion record out; no threads, no I/O.
 //! Memory is reached through [`Memory`], so that the same code serves this process, another one, and made-up faults.
+//!
+//! [`Model`] puts devices with queues and engines around it, with a clock and a plan of what goes wrong.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![deny(unsafe_code)]
 
 mod capabilities;
+mod clock;
+mod device;
 mod execute;
+mod fault_plan;
 mod memory;
+mod random;
+mod summary;
+mod timing;
 
 pub use capabilities::Capabilities;
+pub use clock::Clock;
+pub use device::{
+    DeviceConfig, Mode, Model, ModelConfig, QueueConfig, QueueId, SharedMemory, SoftwareError, Stop,
+    Submitted,
+};
 pub use execute::execute;
+pub use fault_plan::{FaultPlan, Injection, Rule, When};
 pub use memory::{Fault, Memory, OtherProcess};
+pub use summary::Summary;
+pub use timing::{Method, PAGE_REQUEST_TAIL_ONE_IN, Rate, Timing};

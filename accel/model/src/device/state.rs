@@ -1,0 +1,400 @@
+//! The devices at work: a list of events in order of time.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use idxd_sys::{CompletionRecord, Descriptor, flags, status};
+
+use super::config::{ModelConfig, QueueId};
+use super::queue::{Accepted, Iotlb, Op, Queue, SoftwareError, next_to_serve};
+use super::{Stop, Submitted};
+use crate::fault_plan::{Effects, Refusal, Rules, Verdict};
+use crate::random::mix;
+use crate::timing::{Method, Nanos, PAGE_REQUEST_TAIL_ONE_IN};
+use crate::{Capabilities, Memory, Summary, Timing, execute};
+
+/// How far one step goes where nothing happens: a fraction of any sensible deadline, so that a late record does not
+/// come before the caller has seen its deadline pass.
+const LONGEST_STEP: Nanos = 10_000;
+
+struct Device {
+    capabilities: Capabilities,
+    remote: bool,
+    queues: Vec<Queue>,
+    /// Idle engines of each group.
+    idle: Vec<usize>,
+    /// When the data path that all engines share is free again.
+    path_free: Nanos,
+    iotlb: Iotlb,
+}
+
+/// What happens at a time. Ordered by time, then by the order in which it was planned.
+struct Event {
+    at: Nanos,
+    seq: u64,
+    what: What,
+}
+
+enum What {
+    /// An engine of a group is idle again.
+    EngineIdle { device: u16, group: usize },
+    /// A record is due.
+    Completion(Box<Op>),
+    /// A record that is complete already is written (once more, or its rest).
+    Record { queue: QueueId, addr: u64, record: [u8; 64], whole: bool },
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Event) -> bool {
+        (self.at, self.seq) == (other.at, other.seq)
+    }
+}
+
+impl Eq for Event {}
+
+impl PartialOrd for Event {
+    fn partial_cmp(&self, other: &Event) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Event {
+    fn cmp(&self, other: &Event) -> std::cmp::Ordering {
+        (self.at, self.seq).cmp(&(other.at, other.seq))
+    }
+}
+
+pub(super) struct State {
+    now: Nanos,
+    seq: u64,
+    events: BinaryHeap<Reverse<Event>>,
+    devices: Vec<Device>,
+    timing: Timing,
+    rules: Rules,
+    summary: Summary,
+}
+
+impl State {
+    pub(super) fn new(config: &ModelConfig) -> State {
+        let devices = config.devices.iter().enumerate().map(|(number, device)| Device {
+            capabilities: device.capabilities,
+            remote: config.cpu_nid.is_some_and(|nid| nid != device.nid),
+            queues: (device.queues.iter().enumerate())
+                .map(|(queue, config)| Queue::new(QueueId::new(number as u16, queue as u16), config.clone()))
+                .collect(),
+            idle: device.groups.clone(),
+            path_free: 0,
+            iotlb: Iotlb::default(),
+        });
+        State {
+            now: 0,
+            seq: 0,
+            events: BinaryHeap::new(),
+            devices: devices.collect(),
+            timing: config.timing.clone(),
+            rules: Rules::new(config.faults.clone()),
+            summary: Summary::default(),
+        }
+    }
+
+    pub(super) fn now(&self) -> Nanos {
+        self.now
+    }
+
+    pub(super) fn queue(&self, id: QueueId) -> Option<&Queue> {
+        self.devices.get(usize::from(id.device))?.queues.get(usize::from(id.queue))
+    }
+
+    pub(super) fn queue_mut(&mut self, id: QueueId) -> Option<&mut Queue> {
+        self.devices.get_mut(usize::from(id.device))?.queues.get_mut(usize::from(id.queue))
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        let (faults, struck) = (self.rules.plan().clone(), self.rules.done.clone());
+        Summary { faults, struck, ..self.summary.clone() }
+    }
+
+    pub(super) fn submit(
+        &mut self,
+        memory: &dyn Memory,
+        method: Method,
+        id: QueueId,
+        descriptors: &[Descriptor],
+    ) -> Submitted {
+        for (k, descriptor) in descriptors.iter().enumerate() {
+            // The device works on while the submitter submits.
+            let then = self.now + self.timing.submission(method, k);
+            self.advance(memory, then);
+            if let Err(stop) = self.submit_one(method, id, descriptor, k) {
+                return Submitted { taken: k, stop: Some(stop) };
+            }
+        }
+        Submitted { taken: descriptors.len(), stop: None }
+    }
+
+    fn submit_one(
+        &mut self,
+        method: Method,
+        id: QueueId,
+        descriptor: &Descriptor,
+        k: usize,
+    ) -> Result<(), Stop> {
+        if self.queue(id).is_none() {
+            return Err(Stop::NoSuchQueue);
+        }
+        let refusal = self.rules.refusal(id, descriptor, k);
+        match refusal {
+            Some(Refusal::NotPermitted) => {
+                self.summary.not_permitted += 1;
+                return Err(Stop::NotPermitted);
+            }
+            Some(Refusal::Partial) => return Err(Stop::Partial),
+            Some(Refusal::Full) | None => {}
+        }
+        let queue = self.queue_mut(id).expect("looked up above");
+        match queue.admit(refusal == Some(Refusal::Full), method == Method::Movdir64b) {
+            Accepted::Taken => {}
+            Accepted::Full => {
+                self.summary.queue_full += 1;
+                return Err(Stop::Full);
+            }
+            Accepted::Disabled => {
+                self.summary.disabled += 1;
+                return Err(Stop::Disabled);
+            }
+            Accepted::Lost(error) => {
+                match error {
+                    SoftwareError::Disabled(_) => self.summary.disabled += 1,
+                    _ => self.summary.queue_full += 1,
+                }
+                self.summary.latch(error);
+                return Ok(());
+            }
+        }
+        self.summary.taken += 1;
+        let effects = self.rules.effects(id, descriptor);
+        let op = Op { queue: id, descriptor: *descriptor, effects };
+        self.queue_mut(id).expect("looked up above").waiting.push_back(op);
+        self.dispatch(id.device);
+        if effects.disable_queue {
+            self.abort(id);
+        }
+        if effects.disable_device {
+            let queues = self.devices[usize::from(id.device)].queues.len();
+            (0..queues).for_each(|queue| _ = self.abort(QueueId::new(id.device, queue as u16)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn abort(&mut self, id: QueueId) -> bool {
+        let Some(queue) = self.queue_mut(id) else { return false };
+        queue.enabled = false;
+        let abandoned = queue.waiting.drain(..).count() as u64;
+        self.summary.abandoned += abandoned;
+        true
+    }
+
+    /// Gives idle engines of `device` what waits for them.
+    fn dispatch(&mut self, device: u16) {
+        let Device { queues, idle, path_free, iotlb, remote, .. } = &mut self.devices[usize::from(device)];
+        let timing = &self.timing;
+        for (group, idle) in idle.iter_mut().enumerate() {
+            while *idle > 0 {
+                let Some(queue) = next_to_serve(queues, group) else { break };
+                let op = queue.waiting.pop_front().expect("a queue is served when something waits in it");
+                queue.in_flight += 1;
+                *idle -= 1;
+                let Effects { late, slow, extra, page_requests, .. } = op.effects;
+                let slow = u64::from(slow.max(1));
+                let (engine, path) = timing.service(&op.descriptor);
+                let stall =
+                    iotlb.translate(&op.descriptor, timing.iotlb_pages, timing.iotlb_miss) + extra + {
+                        let slowest = mix(self.seq).is_multiple_of(PAGE_REQUEST_TAIL_ONE_IN);
+                        let one = if slowest { timing.page_request_tail } else { timing.page_request };
+                        u64::from(page_requests) * one
+                    };
+                *path_free = (*path_free).max(self.now) + path * slow;
+                let done = (self.now + engine * slow).max(*path_free) + stall;
+                let jitter = mix(self.seq ^ 0x6a69_7474) % (timing.jitter + 1);
+                let mut latency = timing.base * slow + jitter;
+                if *remote {
+                    let transfer = (done - self.now) * timing.remote_percent / 100;
+                    latency += latency * timing.remote_percent / 100 + timing.remote_base + transfer;
+                }
+                self.seq += 2;
+                let idle_again =
+                    Event { at: done, seq: self.seq - 1, what: What::EngineIdle { device, group } };
+                let completion = Event {
+                    at: (done + latency).saturating_add(late),
+                    seq: self.seq,
+                    what: What::Completion(Box::new(op)),
+                };
+                self.events.push(Reverse(idle_again));
+                self.events.push(Reverse(completion));
+            }
+        }
+    }
+
+    /// To the next visible record, at most [`LONGEST_STEP`] on.
+    pub(super) fn step(&mut self, memory: &dyn Memory) {
+        let until = self.now + LONGEST_STEP;
+        while let Some(event) = self.next_until(until) {
+            if self.happen(memory, event) {
+                return;
+            }
+        }
+        self.now = until;
+    }
+
+    /// To `then`, whatever happens until there.
+    fn advance(&mut self, memory: &dyn Memory, then: Nanos) {
+        while let Some(event) = self.next_until(then) {
+            self.happen(memory, event);
+        }
+        self.now = self.now.max(then);
+    }
+
+    /// Until nothing is left to happen; whether that leaves nothing waiting.
+    pub(super) fn drain(&mut self, memory: &dyn Memory) -> bool {
+        while let Some(event) = self.next_until(Nanos::MAX) {
+            self.happen(memory, event);
+        }
+        self.devices.iter().flat_map(|device| &device.queues).all(|queue| queue.waiting.is_empty())
+    }
+
+    fn next_until(&mut self, then: Nanos) -> Option<Event> {
+        if self.events.peek().is_some_and(|Reverse(event)| event.at <= then) {
+            return self.events.pop().map(|Reverse(event)| event);
+        }
+        None
+    }
+
+    /// Makes `event` happen; whether a record was written.
+    fn happen(&mut self, memory: &dyn Memory, event: Event) -> bool {
+        self.now = self.now.max(event.at);
+        match event.what {
+            What::EngineIdle { device, group } => {
+                self.devices[usize::from(device)].idle[group] += 1;
+                self.dispatch(device);
+                false
+            }
+            What::Completion(op) => self.complete(memory, &op),
+            What::Record { queue, addr, record, whole } => {
+                let written = match whole {
+                    true => memory.write_record(addr, &record),
+                    false => memory.write(addr + 1, &record[1..]),
+                };
+                if let Err(fault) = written {
+                    self.summary.latch(SoftwareError::CompletionFault(queue, fault.addr));
+                }
+                true
+            }
+        }
+    }
+
+    fn complete(&mut self, memory: &dyn Memory, op: &Op) -> bool {
+        self.queue_mut(op.queue).expect("it took the descriptor").in_flight -= 1;
+        let record = self.execute(memory, op);
+        let key = (op.descriptor.opcode(), record.status, record.error_code);
+        *self.summary.completed.entry(key).or_default() += 1;
+
+        let flags = op.descriptor.flags();
+        let failed = record.status != status::SUCCESS;
+        if flags & flags::op::COMPLETION_ADDR_VALID == 0 {
+            if failed {
+                self.summary.latch(SoftwareError::NoRecord(op.queue, record.status));
+            }
+            return false;
+        }
+        let addr = op.descriptor.completion_addr;
+        if !addr.is_multiple_of(64) {
+            self.summary.latch(SoftwareError::CompletionAlignment(op.queue, addr));
+            return false;
+        }
+        if op.effects.never || !(failed || flags & flags::op::REQUEST_COMPLETION != 0) {
+            return false;
+        }
+        let record = record_bytes(&record);
+        let written = if op.effects.status_first {
+            self.plan(self.now + 1, What::Record { queue: op.queue, addr, record, whole: false });
+            memory.write(addr, &record[..1])
+        } else {
+            memory.write_record(addr, &record)
+        };
+        if let Err(fault) = written {
+            self.summary.latch(SoftwareError::CompletionFault(op.queue, fault.addr));
+        }
+        if let Some(after) = op.effects.duplicate {
+            let at = self.now.saturating_add(after);
+            self.plan(at, What::Record { queue: op.queue, addr, record, whole: true });
+        }
+        true
+    }
+
+    fn plan(&mut self, at: Nanos, what: What) {
+        self.seq += 1;
+        self.events.push(Reverse(Event { at, seq: self.seq, what }));
+    }
+
+    /// The record of `op`, whose output is written here.
+    fn execute(&self, memory: &dyn Memory, op: &Op) -> CompletionRecord {
+        let device = &self.devices[usize::from(op.queue.device)];
+        let queue = &device.queues[usize::from(op.queue.queue)];
+        let descriptor = &op.descriptor;
+        let opcode = descriptor.opcode();
+        let failed = |status| CompletionRecord { status, ..CompletionRecord::default() };
+        if queue.config.op_config[usize::from(opcode >> 6)] >> (opcode & 63) & 1 == 0 {
+            return failed(status::BAD_OPCODE);
+        }
+        if descriptor.flags() & flags::op::BLOCK_ON_FAULT != 0 && !queue.config.block_on_fault {
+            let invalid_flags = flags::op::BLOCK_ON_FAULT;
+            return CompletionRecord { invalid_flags, ..failed(status::BAD_OP_FLAG) };
+        }
+        if u64::from(descriptor.src1_size) > queue.config.max_transfer_size {
+            return failed(status::BAD_TRANSFER_SIZE);
+        }
+        let mut record = match op.effects.verdict {
+            Some(Verdict::Status(status, error_code)) => CompletionRecord { error_code, ..failed(status) },
+            Some(Verdict::PageFault { addr, write }) => {
+                let by = if write { status::WRITE_FAULT } else { 0 };
+                CompletionRecord { fault_addr: addr, ..failed(status::PAGE_FAULT | by) }
+            }
+            None => execute(&device.capabilities, descriptor, memory),
+        };
+        if let Some(chance) = op.effects.flip
+            && record.output_size != 0
+        {
+            let at = descriptor.dst_addr.wrapping_add(chance % u64::from(record.output_size));
+            let mut byte = [0];
+            // Where the output was written a moment ago; should it be gone, there is nothing left to spoil.
+            if memory.read(at, &mut byte).is_ok() {
+                _ = memory.write(at, &[byte[0] ^ 1 << (chance >> 61)]);
+            }
+        }
+        if let Some(chance) = op.effects.wrong_crc {
+            record.crc ^= 1 << (chance & 31);
+        }
+        if op.effects.output_too_large {
+            record.output_size = descriptor.max_dst_size.saturating_add(1);
+        }
+        record
+    }
+}
+
+/// `record` as it lies in memory.
+fn record_bytes(record: &CompletionRecord) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+    put(0x00, &[record.status, record.error_code, record.fault_info]);
+    put(0x04, &record.bytes_completed.to_le_bytes());
+    put(0x08, &record.fault_addr.to_le_bytes());
+    put(0x10, &record.invalid_flags.to_le_bytes());
+    put(0x18, &record.output_size.to_le_bytes());
+    put(0x1c, &[record.output_bits]);
+    put(0x1e, &record.xor_checksum.to_le_bytes());
+    put(0x20, &record.crc.to_le_bytes());
+    put(0x24, &record.min_or_first.to_le_bytes());
+    put(0x28, &record.max_or_last.to_le_bytes());
+    put(0x2c, &record.sum.to_le_bytes());
+    bytes
+}
