@@ -26,6 +26,8 @@
 
 mod channel;
 mod channels;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod discover;
 mod engine;
 mod fork;
 pub mod numa;
