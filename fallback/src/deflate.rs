@@ -8,6 +8,7 @@
 mod bits;
 mod encode;
 mod fixed;
+pub mod tree;
 
 use zlib_rs::{Inflate, InflateFlush, Status};
 

@@ -35,7 +35,7 @@ mod lz4;
 pub use codec::{Codec, UnknownCodec};
 pub use codecs::Codecs;
 pub use decode_error::DecodeError;
-pub use deflate::Deflate;
+pub use deflate::{Deflate, tree};
 pub use lz4::Lz4;
 
 /// Longest input of any codec, in bytes: a folio of 512 pages.

@@ -127,6 +127,28 @@ fn strict_reader_refuses_what_a_device_refuses() {
         check::inflate(stream, 4096).err().is_some_and(|refused| refused.starts_with("repeat runs from"))
     });
     assert!(crossing, "no stream of libdeflate crosses: the rule is untested");
+
+    // A dynamic block that only ends: literal lengths 1, 2, 254 times 0, 2 and distance lengths 2, 2, 2, 2. The
+    // code lengths 1, 2, 16 and 18 have two bits each, and are sent here with their extra bits above them.
+    let header = |distances: &[(u64, u32)]| {
+        let mut bits = vec![(0b101, 3), (0, 5), (3, 5), (14, 4)];
+        let order = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1];
+        bits.extend(order.map(|symbol| (if [1, 2, 16, 18].contains(&symbol) { 2 } else { 0 }, 3)));
+        bits.extend([(0b00, 2), (0b10, 2), (0b11 | 127 << 2, 9), (0b11 | 105 << 2, 9), (0b10, 2)]);
+        bits.extend(distances);
+        bits.push((0b11, 2));
+        let mut bytes = vec![0_u8; 40];
+        let ones = bits.iter().flat_map(|&(value, len)| (0..len).map(move |bit| value >> bit & 1));
+        ones.enumerate().for_each(|(at, one)| bytes[at / 8] |= (one as u8) << (at % 8));
+        bytes
+    };
+    assert!(check::inflate(&header(&[(0b10, 2), (0b01, 4)]), 0).is_ok());
+    assert_eq!(check::inflate(&header(&[(0b0101, 4)]), 0).err(), Some("first distance length is a repeat"));
+    // Others do not mind.
+    for distances in [&[(0b10, 2), (0b01, 4)][..], &[(0b0101, 4)]] {
+        let used = (0..40).find(|&len| miniz(&header(distances)[..len], 0).is_some());
+        assert!(used.is_some(), "not a stream: the rule is untested");
+    }
 }
 
 /// RUSTSEC-2026-0041: an LZ4 decoder took a bad offset for good and copied a match from bytes that it had not

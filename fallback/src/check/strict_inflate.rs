@@ -1,7 +1,7 @@
 //! A reader of DEFLATE that is as strict as the device: one bit at a time, and only what every device accepts.
 //!
 //! Beyond the format it refuses matches over 4096 bytes back and, in dynamic headers, a
-//! repeat of nothing as the first code length and a repeat that runs from the literal lengths into the distance lengths.
+//! repeat of what came before as the first literal or distance length and a repeat that runs from the literal lengths into the distance lengths.
 
 /// What a stream was found to hold.
 pub struct Stream {
@@ -195,6 +195,7 @@ fn header(bits: &mut Bits<'_>) -> Result<(Code, Code), &'static str> {
     let mut lengths: Vec<u8> = Vec::new();
     while lengths.len() < literals + distances {
         let (value, times) = match code.take(bits)? {
+            16 if lengths.len() == literals => return Err("first distance length is a repeat"),
             16 => {
                 let previous = *lengths.last().ok_or("first code length is a repeat")?;
                 (previous, 3 + bits.take(2)?)
