@@ -25,7 +25,7 @@ pub use device::{
     Submitted,
 };
 pub use execute::execute;
-pub use fault_plan::{FaultPlan, Injection, Rule, When};
+pub use fault_plan::{FaultPlan, FaultPlanError, Injection, Rule, When};
 pub use memory::{Fault, Memory, OtherProcess};
 pub use summary::Summary;
 pub use timing::{Method, PAGE_REQUEST_TAIL_ONE_IN, Rate, Timing};

@@ -91,7 +91,7 @@ impl fmt::Display for Summary {
         if !self.faults.rules.is_empty() {
             writeln!(f, "{faults} faults injected (seed {})", self.faults.seed)?;
             for (rule, struck) in self.faults.rules.iter().zip(&self.struck) {
-                writeln!(f, "  {rule:?}: {struck}")?;
+                writeln!(f, "  {rule}: {struck}")?;
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use idxd_sys::{CompletionRecord, Descriptor, flags, status};
+use idxd_sys::{CompletionRecord, Descriptor, flags, opcode, status};
 
 use super::config::{ModelConfig, QueueId};
 use super::queue::{Accepted, Iotlb, Op, Queue, SoftwareError, next_to_serve};
@@ -324,9 +324,14 @@ impl State {
         if let Err(fault) = written {
             self.summary.latch(SoftwareError::CompletionFault(op.queue, fault.addr));
         }
-        if let Some(after) = op.effects.duplicate {
-            let at = self.now.saturating_add(after);
-            self.plan(at, What::Record { queue: op.queue, addr, record, whole: true });
+        match op.effects.duplicate {
+            // At once: whoever has seen the first must not have gone on to use its place for another.
+            Some(0) => _ = memory.write_record(addr, &record),
+            Some(after) => {
+                let at = self.now.saturating_add(after);
+                self.plan(at, What::Record { queue: op.queue, addr, record, whole: true });
+            }
+            None => {}
         }
         true
     }
@@ -341,9 +346,9 @@ impl State {
         let device = &self.devices[usize::from(op.queue.device)];
         let queue = &device.queues[usize::from(op.queue.queue)];
         let descriptor = &op.descriptor;
-        let opcode = descriptor.opcode();
+        let code = descriptor.opcode();
         let failed = |status| CompletionRecord { status, ..CompletionRecord::default() };
-        if queue.config.op_config[usize::from(opcode >> 6)] >> (opcode & 63) & 1 == 0 {
+        if queue.config.op_config[usize::from(code >> 6)] >> (code & 63) & 1 == 0 {
             return failed(status::BAD_OPCODE);
         }
         if descriptor.flags() & flags::op::BLOCK_ON_FAULT != 0 && !queue.config.block_on_fault {
@@ -361,10 +366,14 @@ impl State {
             }
             None => execute(&device.capabilities, descriptor, memory),
         };
+        // Without output written there is nothing to spoil, whatever size the record tells.
+        let suppressed =
+            code == opcode::DECOMPRESS && descriptor.op_flags & flags::decompress::SUPPRESS_OUTPUT != 0;
+        let output = if suppressed { 0 } else { record.output_size.min(descriptor.max_dst_size) };
         if let Some(chance) = op.effects.flip
-            && record.output_size != 0
+            && output != 0
         {
-            let at = descriptor.dst_addr.wrapping_add(chance % u64::from(record.output_size));
+            let at = descriptor.dst_addr.wrapping_add(chance % u64::from(output));
             let mut byte = [0];
             // Where the output was written a moment ago; should it be gone, there is nothing left to spoil.
             if memory.read(at, &mut byte).is_ok() {

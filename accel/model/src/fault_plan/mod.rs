@@ -4,11 +4,14 @@
 //! rule's place and that count alone. So the same plan does the same to the same descriptors, whatever other rules
 //! and clocks do.
 
+mod arbitrary;
 mod effects;
+mod text;
 
 use std::time::Duration;
 
 pub(crate) use effects::{Effects, Refusal, Rules, Verdict};
+pub use text::FaultPlanError;
 
 use crate::device::QueueId;
 
