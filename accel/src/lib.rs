@@ -27,6 +27,8 @@
 mod channel;
 mod channels;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod direct;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod discover;
 mod engine;
 mod fork;

@@ -12,8 +12,10 @@ mod completion;
 mod descriptor;
 pub mod error_code;
 pub mod flags;
+mod instructions;
 pub mod opcode;
 pub mod status;
 
 pub use completion::CompletionRecord;
 pub use descriptor::Descriptor;
+pub use instructions::{Enqcmd, Movdir64b, Waitpkg, store_fence};
