@@ -15,17 +15,18 @@ mod execute;
 mod fault_plan;
 mod memory;
 mod random;
+mod replay;
 mod summary;
 mod timing;
 
 pub use capabilities::Capabilities;
-pub use clock::Clock;
+pub use clock::{Clock, thread_stopped, thread_time};
 pub use device::{
     DeviceConfig, Mode, Model, ModelConfig, QueueConfig, QueueId, SharedMemory, SoftwareError, Stop,
     Submitted,
 };
 pub use execute::execute;
 pub use fault_plan::{FaultPlan, FaultPlanError, Injection, Rule, When};
-pub use memory::{Fault, Memory, OtherProcess};
+pub use memory::{Fault, Memory, OtherProcess, ThisProcess};
 pub use summary::Summary;
 pub use timing::{Method, PAGE_REQUEST_TAIL_ONE_IN, Rate, Timing};

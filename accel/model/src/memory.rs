@@ -1,6 +1,7 @@
 //! How the device reaches memory.
 
 use std::io;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// An address that is not there, or not to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,4 +100,62 @@ fn transfer(
         }
     }
     Ok(())
+}
+
+/// This process's memory, reached directly: for the replay clock, which reads when a descriptor is submitted.
+#[derive(Debug)]
+pub struct ThisProcess(());
+
+impl ThisProcess {
+    /// Reaches whatever address a descriptor names.
+    ///
+    /// # Safety
+    /// It is given only to a model on the replay clock, and whoever submits descriptors to that model sees to it that
+    /// - what a descriptor reads can be read, and is not written, while it is being submitted;
+    /// - what it writes, its completion record included, can be written until the record is, or for ever, and no
+    ///   reference to it is alive while the model's functions run.
+    #[allow(unsafe_code)]
+    pub unsafe fn new() -> ThisProcess {
+        ThisProcess(())
+    }
+}
+
+impl Memory for ThisProcess {
+    fn read(&self, addr: u64, into: &mut [u8]) -> Result<(), Fault> {
+        let from = std::ptr::with_exposed_provenance::<u8>(addr as usize);
+        if from.is_null() && !into.is_empty() {
+            return Err(Fault { addr, write: false });
+        }
+        // SAFETY: the descriptor's author says that these bytes can be read (see `new`); `into` is not theirs.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len());
+        }
+        Ok(())
+    }
+
+    fn write(&self, addr: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let to = std::ptr::with_exposed_provenance_mut::<u8>(addr as usize);
+        if to.is_null() && !bytes.is_empty() {
+            return Err(Fault { addr, write: true });
+        }
+        // SAFETY: the descriptor's author says that these bytes can be written, and has no reference to them (see
+        // `new`); `bytes` are the model's.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+        }
+        Ok(())
+    }
+
+    fn write_record(&self, addr: u64, record: &[u8; 64]) -> Result<(), Fault> {
+        self.write(addr + 1, &record[1..])?;
+        let status = std::ptr::with_exposed_provenance_mut::<u8>(addr as usize);
+        // SAFETY: as in `write`; a byte is aligned, and who polls it does so by atomic reads.
+        #[allow(unsafe_code)]
+        let status = unsafe { AtomicU8::from_ptr(status) };
+        // Release: who sees the status sees the rest of the record and the output too.
+        status.store(record[0], Ordering::Release);
+        Ok(())
+    }
 }

@@ -31,6 +31,8 @@ pub struct Summary {
     pub faults: FaultPlan,
     /// See `faults`.
     pub struck: Vec<u64>,
+    /// On the replay clock: answers that were not known from before. Times are true where this stands still.
+    pub worked_out: u64,
 }
 
 impl Summary {

@@ -14,6 +14,7 @@ mod state;
 mod tests;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ use idxd_sys::Descriptor;
 pub use queue::SoftwareError;
 use state::State;
 
-use crate::timing::Method;
+use crate::clock::{Clock, Stopwatch};
+use crate::timing::{Method, Nanos};
 use crate::{Memory, Summary};
 
 /// Memory that any thread may have the model reach.
@@ -53,9 +55,16 @@ pub enum Stop {
     NoSuchQueue,
 }
 
+/// What one look at a record that is not there yet costs who waits for it: the instruction PAUSE.
+const PAUSE: Nanos = 25;
+
 /// Devices in software.
 pub struct Model {
     state: Mutex<State>,
+    /// The time, on the replay clock.
+    watch: Option<Stopwatch>,
+    /// On the replay clock: nothing is to be seen before.
+    next_due: AtomicU64,
     memory: SharedMemory,
     config: ModelConfig,
 }
@@ -63,7 +72,9 @@ pub struct Model {
 impl Model {
     /// The devices of `config`, which reach memory through `memory`.
     pub fn new(config: ModelConfig, memory: SharedMemory) -> Arc<Model> {
-        Arc::new(Model { state: Mutex::new(State::new(&config)), memory, config })
+        let watch = (config.clock == Clock::Replay).then(Stopwatch::default);
+        let next_due = AtomicU64::new(Nanos::MAX);
+        Arc::new(Model { state: Mutex::new(State::new(&config)), watch, next_due, memory, config })
     }
 
     /// What it was made of.
@@ -95,24 +106,37 @@ impl Model {
 
     /// Submits by `method`.
     pub fn submit_by(&self, method: Method, queue: QueueId, descriptors: &[Descriptor]) -> Submitted {
-        self.lock().submit(&*self.memory, method, queue, descriptors)
+        self.at_work(|state| state.submit(&*self.memory, method, queue, descriptors))
     }
 
-    /// Lets the device go on, as the instruction PAUSE lets it: to the next record it writes, but by no more than
-    /// ten microseconds.
+    /// Lets the device go on, as the instruction PAUSE lets it. Stepped: to the next record it writes, but by no
+    /// more than ten microseconds. Replay: what has become due is to be seen.
     pub fn pause(&self) {
-        self.lock().step(&*self.memory);
+        match &self.watch {
+            None => self.lock().step(&*self.memory),
+            Some(watch) if watch.now() < self.next_due.load(Ordering::Relaxed) => {}
+            Some(_) => self.at_work(|state| state.advance(&*self.memory, state.now() + PAUSE)),
+        }
     }
 
     /// The model's time.
     pub fn now(&self) -> Duration {
-        Duration::from_nanos(self.lock().now())
+        Duration::from_nanos(match &self.watch {
+            None => self.lock().now(),
+            Some(watch) => watch.now(),
+        })
     }
 
     /// Lets the device finish all that it has, whatever time that takes; false if something is left that no time
     /// finishes (in the queues of a group without engines).
     pub fn drain(&self) -> bool {
-        self.lock().drain(&*self.memory)
+        self.at_work(|state| state.drain(&*self.memory))
+    }
+
+    /// Writes what is still to be written to records whose status has been seen (the rest of one that came status
+    /// first, a second writing). Call it before such records are freed.
+    pub fn settle(&self) {
+        self.at_work(|state| state.settle(&*self.memory));
     }
 
     /// Descriptors that the queue holds or its engines work on.
@@ -150,6 +174,21 @@ impl Model {
     /// What it has done so far.
     pub fn summary(&self) -> Summary {
         self.lock().summary()
+    }
+
+    /// Does `work` with the state. On the replay clock time stands still meanwhile, and goes on where `work`
+    /// leaves the state's.
+    fn at_work<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        let Some(watch) = &self.watch else { return work(&mut self.lock()) };
+        let section = watch.stop();
+        let mut state = self.lock();
+        state.advance(&*self.memory, section.now());
+        let result = work(&mut state);
+        let charge = state.now().saturating_sub(section.now());
+        self.next_due.store(state.next_due(), Ordering::Relaxed);
+        drop(state);
+        section.leave(charge);
+        result
     }
 
     /// A panic under the lock can only come from `Memory`, and leaves nothing half done but one descriptor.

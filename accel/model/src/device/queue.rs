@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
 use idxd_sys::Descriptor;
 
 use super::config::{Mode, QueueConfig, QueueId};
 use crate::fault_plan::Effects;
+use crate::replay::Answer;
 use crate::timing::Nanos;
 
 /// What becomes of an error that has no record to be told in: the queue's device latches it, and poll(2) on the
@@ -49,6 +51,8 @@ pub(super) struct Op {
     pub(super) queue: QueueId,
     pub(super) descriptor: Descriptor,
     pub(super) effects: Effects,
+    /// What comes of it, if that is known already.
+    pub(super) answer: Option<Arc<Answer>>,
 }
 
 /// A queue's answer.

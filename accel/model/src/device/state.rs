@@ -8,8 +8,10 @@ use idxd_sys::{CompletionRecord, Descriptor, flags, opcode, status};
 use super::config::{ModelConfig, QueueId};
 use super::queue::{Accepted, Iotlb, Op, Queue, SoftwareError, next_to_serve};
 use super::{Stop, Submitted};
+use crate::clock::Clock;
 use crate::fault_plan::{Effects, Refusal, Rules, Verdict};
 use crate::random::mix;
+use crate::replay::Table;
 use crate::timing::{Method, Nanos, PAGE_REQUEST_TAIL_ONE_IN};
 use crate::{Capabilities, Memory, Summary, Timing, execute};
 
@@ -72,6 +74,8 @@ pub(super) struct State {
     timing: Timing,
     rules: Rules,
     summary: Summary,
+    /// Answers known beforehand, on the replay clock.
+    table: Option<Table>,
 }
 
 impl State {
@@ -94,6 +98,7 @@ impl State {
             timing: config.timing.clone(),
             rules: Rules::new(config.faults.clone()),
             summary: Summary::default(),
+            table: (config.clock == Clock::Replay).then(Table::default),
         }
     }
 
@@ -111,7 +116,19 @@ impl State {
 
     pub(super) fn summary(&self) -> Summary {
         let (faults, struck) = (self.rules.plan().clone(), self.rules.done.clone());
-        Summary { faults, struck, ..self.summary.clone() }
+        let worked_out = self.table.as_ref().map_or(0, |table| table.worked_out);
+        Summary { faults, struck, worked_out, ..self.summary.clone() }
+    }
+
+    /// When something is to happen that anyone can see, or that has to be known to tell; `Nanos::MAX`: never.
+    pub(super) fn next_due(&self) -> Nanos {
+        let waiting =
+            self.devices.iter().flat_map(|device| &device.queues).any(|queue| !queue.waiting.is_empty());
+        let due = self.events.iter().filter(|Reverse(event)| match event.what {
+            What::EngineIdle { .. } => waiting,
+            What::Completion(_) | What::Record { .. } => true,
+        });
+        due.map(|Reverse(event)| event.at).min().unwrap_or(Nanos::MAX)
     }
 
     pub(super) fn submit(
@@ -125,7 +142,7 @@ impl State {
             // The device works on while the submitter submits.
             let then = self.now + self.timing.submission(method, k);
             self.advance(memory, then);
-            if let Err(stop) = self.submit_one(method, id, descriptor, k) {
+            if let Err(stop) = self.submit_one(memory, method, id, descriptor, k) {
                 return Submitted { taken: k, stop: Some(stop) };
             }
         }
@@ -134,6 +151,7 @@ impl State {
 
     fn submit_one(
         &mut self,
+        memory: &dyn Memory,
         method: Method,
         id: QueueId,
         descriptor: &Descriptor,
@@ -173,7 +191,10 @@ impl State {
         }
         self.summary.taken += 1;
         let effects = self.rules.effects(id, descriptor);
-        let op = Op { queue: id, descriptor: *descriptor, effects };
+        let capabilities = &self.devices[usize::from(id.device)].capabilities;
+        let answer =
+            self.table.as_mut().map(|table| table.answer(id.device, capabilities, descriptor, memory));
+        let op = Op { queue: id, descriptor: *descriptor, effects, answer };
         self.queue_mut(id).expect("looked up above").waiting.push_back(op);
         self.dispatch(id.device);
         if effects.disable_queue {
@@ -206,7 +227,8 @@ impl State {
                 *idle -= 1;
                 let Effects { late, slow, extra, page_requests, .. } = op.effects;
                 let slow = u64::from(slow.max(1));
-                let (engine, path) = timing.service(&op.descriptor);
+                let output = op.answer.as_ref().map(|answer| answer.record.output_size);
+                let (engine, path) = timing.service(&op.descriptor, output);
                 let stall =
                     iotlb.translate(&op.descriptor, timing.iotlb_pages, timing.iotlb_miss) + extra + {
                         let slowest = mix(self.seq).is_multiple_of(PAGE_REQUEST_TAIL_ONE_IN);
@@ -247,7 +269,7 @@ impl State {
     }
 
     /// To `then`, whatever happens until there.
-    fn advance(&mut self, memory: &dyn Memory, then: Nanos) {
+    pub(super) fn advance(&mut self, memory: &dyn Memory, then: Nanos) {
         while let Some(event) = self.next_until(then) {
             self.happen(memory, event);
         }
@@ -260,6 +282,21 @@ impl State {
             self.happen(memory, event);
         }
         self.devices.iter().flat_map(|device| &device.queues).all(|queue| queue.waiting.is_empty())
+    }
+
+    /// Makes all writes of records happen that are complete already.
+    pub(super) fn settle(&mut self, memory: &dyn Memory) {
+        let (records, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.events)
+            .into_sorted_vec()
+            .into_iter()
+            .rev()
+            .partition(|Reverse(event)| matches!(event.what, What::Record { .. }));
+        self.events = others.into();
+        let now = self.now;
+        for Reverse(event) in records {
+            self.happen(memory, event);
+        }
+        self.now = now;
     }
 
     fn next_until(&mut self, then: Nanos) -> Option<Event> {
@@ -364,7 +401,16 @@ impl State {
                 let by = if write { status::WRITE_FAULT } else { 0 };
                 CompletionRecord { fault_addr: addr, ..failed(status::PAGE_FAULT | by) }
             }
-            None => execute(&device.capabilities, descriptor, memory),
+            None => match &op.answer {
+                None => execute(&device.capabilities, descriptor, memory),
+                Some(answer) => match answer.write(descriptor, memory) {
+                    Ok(()) => answer.record,
+                    Err(fault) => {
+                        let status = status::PAGE_FAULT | status::WRITE_FAULT;
+                        CompletionRecord { fault_addr: fault.addr, ..failed(status) }
+                    }
+                },
+            },
         };
         // Without output written there is nothing to spoil, whatever size the record tells.
         let suppressed =

@@ -205,6 +205,41 @@ fn status_first_shows_a_record_that_is_not_whole() {
 }
 
 #[test]
+fn settling_writes_what_a_freed_record_would_suffer() {
+    let rule = |fault| Rule::new(fault, When::Always);
+    let duplicate = Injection::Duplicate(Duration::from_secs(1));
+    let rules = [rule(Injection::StatusFirst), rule(Injection::WrongCrc), rule(duplicate)];
+    let model = model(ModelConfig::spr(1).with_faults(FaultPlan::new(7, rules)));
+    let mut records = Records::new(1);
+    model.submit(QUEUE, &records.noops());
+    model.pause();
+    let before = model.now();
+    model.settle();
+    assert_eq!((records.get(0).crc.count_ones(), model.now()), (1, before));
+    let mut records = Records(std::mem::take(&mut records.0));
+    records.0[0] = CompletionRecord::default();
+    assert!(model.drain());
+    assert_eq!(records.statuses(), [0], "nothing is left to be written");
+}
+
+#[test]
+fn replayed_noops_take_the_devices_time_on_the_wall() {
+    let config = ModelConfig::spr(1).with_queues([QueueConfig::dedicated(16)]).with_clock(Clock::Replay);
+    let model = model(config);
+    let mut records = Records::new(4);
+    let before = crate::thread_time();
+    model.submit(QUEUE, &records.noops());
+    while records.statuses() != [1; 4] {
+        model.pause();
+    }
+    let passed = crate::thread_time() - before;
+    // The fourth was submitted after 240 ns. What comes on top is the waiting, and the machine's noise.
+    assert!(passed >= Duration::from_nanos(1240), "{passed:?}");
+    assert!(model.summary().worked_out == 1, "the others have the first one's answer");
+    assert!(model.drain());
+}
+
+#[test]
 fn record_at_a_bad_address_is_a_software_error() {
     let model = model(ModelConfig::spr(1));
     let mut descriptor = Records::new(1).noop(0);
