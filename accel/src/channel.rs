@@ -8,7 +8,7 @@ use std::sync::Arc;
 use zfolio_fallback::Codec;
 
 use crate::channels::Fallbacks;
-use crate::{Compressed, Engine, Job, Outcome, PageBytes, Software};
+use crate::{Compressed, Engine, EngineError, Job, Outcome, PageBytes, Software};
 
 /// One thread's way to an engine. Borrowed from [`Channels`](crate::Channels) for the time of a call.
 pub struct Channel {
@@ -82,7 +82,6 @@ impl Channel {
     ///
     /// An error means that neither the engine nor software could make the page that was stored. The bytes of its
     /// page are then undefined.
-    #[inline(always)]
     pub fn decompress(&mut self, jobs: &mut [Option<Job<'_>>]) {
         self.engine.decompress(jobs);
         if let Some(retry) = &mut self.retry {
@@ -93,5 +92,37 @@ impl Channel {
                 }
             }
         }
+    }
+
+    /// The same of a single page.
+    ///
+    /// # Errors
+    /// When neither the engine nor software could make the page that was stored. The bytes of `page` are then undefined.
+    #[inline(always)]
+    pub fn decompress_one(
+        &mut self,
+        codec: Codec,
+        bytes: &[u8],
+        crc: u32,
+        page: &mut PageBytes,
+    ) -> Result<(), EngineError> {
+        match self.engine.decompress_one(codec, bytes, crc, page) {
+            Ok(()) => Ok(()),
+            Err(error) => self.decompress_again(error, codec, bytes, crc, page),
+        }
+    }
+
+    #[cold]
+    fn decompress_again(
+        &mut self,
+        error: EngineError,
+        codec: Codec,
+        bytes: &[u8],
+        crc: u32,
+        page: &mut PageBytes,
+    ) -> Result<(), EngineError> {
+        let Some(retry) = &mut self.retry else { return Err(error) };
+        self.fallbacks.count(error);
+        retry.software().decompress_one(codec, bytes, crc, page)
     }
 }

@@ -39,6 +39,21 @@ pub trait Engine: Send {
     /// Decompresses each job that is there into its page, submitted in the order of the slice, and sets its
     /// result by [`Job::finish`]. After an error the bytes of its page are undefined (but no one else's).
     fn decompress(&mut self, jobs: &mut [Option<Job<'_>>]);
+
+    /// What [`decompress`](Engine::decompress) of a single job does, for engines that have a shorter way there: most
+    /// loads are of one page.
+    #[inline]
+    fn decompress_one(
+        &mut self,
+        codec: Codec,
+        bytes: &[u8],
+        crc: u32,
+        page: &mut PageBytes,
+    ) -> Result<(), EngineError> {
+        let mut jobs = [Some(Job::new(codec, bytes, crc, page))];
+        self.decompress(&mut jobs);
+        jobs[0].as_ref().map_or(Err(EngineError::NotDone), Job::result)
+    }
 }
 
 /// What a page was made into.

@@ -73,4 +73,15 @@ impl Engine for Software {
             self.decompress_job(job);
         }
     }
+
+    fn decompress_one(
+        &mut self,
+        codec: Codec,
+        bytes: &[u8],
+        crc: u32,
+        page: &mut PageBytes,
+    ) -> Result<(), EngineError> {
+        self.codecs.decompress(codec, bytes, page).map_err(EngineError::Decode)?;
+        if crc32(page) == crc { Ok(()) } else { Err(EngineError::CrcMismatch) }
+    }
 }

@@ -8,7 +8,7 @@
 use std::process::ExitCode;
 
 use zfolio::{Codec, Config, Folio, Limit, NodeId, PAGE_SIZE, PageBytes, SwapEntry, Zswap};
-use zfolio_accel::{Channels, Compressed, Engine, Job, Outcome, Page, Topology};
+use zfolio_accel::{Channels, Compressed, Engine, EngineError, Job, Outcome, Page, Topology};
 
 const PAGES: usize = 8192;
 const OBJECT_LEN: usize = 64;
@@ -40,6 +40,17 @@ impl Engine for Nothing {
             assert_eq!(job.bytes.len(), OBJECT_LEN);
             job.finish(Ok(0));
         }
+    }
+
+    fn decompress_one(
+        &mut self,
+        _codec: Codec,
+        bytes: &[u8],
+        crc: u32,
+        _page: &mut PageBytes,
+    ) -> Result<(), EngineError> {
+        assert_eq!(bytes.len(), OBJECT_LEN);
+        if crc == 0 { Ok(()) } else { Err(EngineError::CrcMismatch) }
     }
 }
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`StoreClaim`] | erases every slot of the folio, old entries too |
 //! | [`SlotGuard`] | unlocks, and changes nothing |
+//! | [`CompressedGuard`] | the same |
 
 #![allow(unsafe_code)]
 
@@ -22,6 +23,7 @@ use crate::lru::Run;
 use crate::park::TimedOut;
 use crate::sync::Ordering;
 use crate::word::{EMPTY, Slot, ZERO_PAGE};
+use crate::zsmalloc::{RawObject, Zspage};
 use crate::zswap::Zswap;
 
 /// The locked slots of a folio that is being stored. Dropping it unpublished erases them all, older entries
@@ -204,8 +206,36 @@ impl<'s> SlotGuard<'s> {
         deadline: impl Fn() -> Instant,
     ) -> Result<SlotGuard<'s>, TimedOut> {
         let id = slot.lock(&store.lot, deadline)?;
+        Ok(SlotGuard::locked(store, slot, id))
+    }
+
+    /// The same of a slot that is not vacant.
+    #[inline(always)]
+    pub(crate) fn lock_unless_vacant(
+        store: &'s Zswap,
+        slot: &'s Slot,
+        deadline: impl Fn() -> Instant,
+    ) -> Result<Option<SlotGuard<'s>>, TimedOut> {
+        Ok(slot.lock_unless_vacant(&store.lot, deadline)?.map(|id| SlotGuard::locked(store, slot, id)))
+    }
+
+    /// The guard of a slot that was just locked, with this id in it.
+    #[inline(always)]
+    fn locked(store: &'s Zswap, slot: &'s Slot, id: u32) -> SlotGuard<'s> {
         let entry = (id != EMPTY && id != ZERO_PAGE).then(|| store.slab.at(id));
-        Ok(SlotGuard { store, slot, id, entry })
+        SlotGuard { store, slot, id, entry }
+    }
+
+    /// The guard of a compressed page, which most are.
+    #[inline(always)]
+    pub(crate) fn compressed(self) -> Result<CompressedGuard<'s>, SlotGuard<'s>> {
+        match self.entry.map(|entry| (entry, entry.contents())) {
+            Some((entry, Contents::Object { object, codec: Some(codec), crc })) => {
+                let header = self.store.pool.header(object);
+                Ok(CompressedGuard { guard: self, entry, object, header, codec, crc })
+            }
+            _ => Err(self),
+        }
     }
 
     #[inline]
@@ -222,9 +252,10 @@ impl<'s> SlotGuard<'s> {
         match entry.contents() {
             Contents::SameFilled(word) => Held::SameFilled(word),
             Contents::Object { object, codec, crc } => {
+                let pool = &self.store.pool;
                 // SAFETY: the entry of a locked slot owns its object, and only the lock's holder frees or moves it:
                 // `remove` consumes the guard, which `bytes` borrows.
-                let bytes = unsafe { self.store.pool.bytes(object) };
+                let bytes = unsafe { pool.bytes(pool.header(object), object) };
                 match codec {
                     None => Held::Raw { bytes, crc },
                     Some(codec) => Held::Compressed { codec, bytes, crc },
@@ -266,6 +297,58 @@ impl<'s> SlotGuard<'s> {
     }
 }
 
+/// The lock of a slot whose page is compressed, with all that was looked up of it. Dropping it unlocks the slot, and
+/// changes nothing.
+pub(crate) struct CompressedGuard<'s> {
+    guard: SlotGuard<'s>,
+    entry: &'s Entry,
+    object: RawObject,
+    /// The object's.
+    header: &'s Zspage,
+    codec: Codec,
+    crc: u32,
+}
+
+impl CompressedGuard<'_> {
+    #[inline(always)]
+    pub(crate) fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    #[inline(always)]
+    pub(crate) fn crc(&self) -> u32 {
+        self.crc
+    }
+
+    /// The compressed bytes.
+    #[inline(always)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: as in `SlotGuard::held`; `header` was looked up by the object's name.
+        unsafe { self.guard.store.pool.bytes(self.header, self.object) }
+    }
+
+    /// As [`SlotGuard::prefetch_neighbours`].
+    #[inline(always)]
+    pub(crate) fn prefetch_neighbours(&self) {
+        self.guard.prefetch_neighbours();
+    }
+
+    /// As [`SlotGuard::mark_referenced`].
+    #[inline]
+    pub(crate) fn mark_referenced(&self) {
+        self.guard.store.lru_list((self.entry.tenant(), self.header.node())).mark_referenced(self.entry);
+    }
+
+    /// Frees the page and unlocks the slot, which is empty then.
+    #[inline(always)]
+    pub(crate) fn remove(self) {
+        let CompressedGuard { guard, entry, object, header, .. } = self;
+        let guard = std::mem::ManuallyDrop::new(guard);
+        guard.store.release_object(guard.id, entry, object, header);
+        guard.slot.unlock(&guard.store.lot, EMPTY);
+    }
+}
+
 impl Drop for SlotGuard<'_> {
     fn drop(&mut self) {
         self.slot.unlock(&self.store.lot, self.id);
@@ -288,10 +371,16 @@ impl Zswap {
         let Contents::Object { object, codec, .. } = entry.contents() else {
             return self.discard_entry(id, entry);
         };
-        let (node, home) = (self.pool.node_of(object), entry.home());
         if codec.is_none() {
             self.counters.sub(Counter::IncompressiblePages, 1);
         }
+        self.release_object(id, entry, object, self.pool.header(object));
+    }
+
+    /// Frees a published entry and its object. The caller holds its slot, and `header` is the object's.
+    #[inline(always)]
+    fn release_object(&self, id: u32, entry: &Entry, object: RawObject, header: &Zspage) {
+        let (node, home) = (header.node(), entry.home());
         self.lru_list((entry.tenant(), node)).remove(&self.slab, id, entry, object.len.into());
         if node != home {
             self.counters.sub(Counter::MisplacedPages, 1);
@@ -299,7 +388,7 @@ impl Zswap {
         }
         // SAFETY: the entry took over the object when it was staged, and is no more, so nobody frees it again; who
         // borrowed its bytes borrowed the guard of this slot.
-        unsafe { self.pool.free_raw(object) };
+        unsafe { self.pool.free_raw(header, object) };
     }
 
     /// Frees what an entry that is on no list holds, and the entry. The caller holds its slot, or is yet to
@@ -320,7 +409,7 @@ impl Zswap {
             Contents::Object { object, .. } => {
                 // SAFETY: the entry took over the object when it was staged, and is freed here, so nobody frees it
                 // again; nobody has borrowed the bytes of an object that was not published.
-                unsafe { self.pool.free_raw(object) };
+                unsafe { self.pool.free_raw(self.pool.header(object), object) };
             }
         }
         self.lru_list((entry.tenant(), entry.home())).free(&self.slab, id, entry);

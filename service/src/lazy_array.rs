@@ -100,13 +100,12 @@ impl<T: Default, const ROOT_BITS: u32, const LEAF_BITS: u32> LazyArray<T, ROOT_B
     /// Asks the CPU to bring the element near, if its leaf is there, while it does other things.
     #[inline(always)]
     pub(crate) fn prefetch(&self, index: usize) {
-        let Some(element) = self.get(index) else { return };
+        let leaf = self.root()[(index >> LEAF_BITS) & (Self::ROOT_LEN - 1)].load(Ordering::Relaxed);
+        let element = leaf.wrapping_add(index & (Self::LEAF_LEN - 1));
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch changes nothing and faults nowhere, and SSE is part of x86-64.
+        // SAFETY: a prefetch changes nothing and faults nowhere, not even at no address, and SSE is part of x86-64.
         unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
-                ptr::from_ref(element).cast(),
-            );
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(element.cast());
         };
         #[cfg(not(target_arch = "x86_64"))]
         let _ = element;

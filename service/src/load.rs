@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-use zfolio_accel::{EngineError, Job, Page, PageBytes, Purpose, crc32};
+use zfolio_accel::{Channel, EngineError, Job, Page, PageBytes, Purpose, crc32};
 
-use crate::claim::{Held, SlotGuard};
+use crate::claim::{CompressedGuard, Held, SlotGuard};
 use crate::counters::Counter;
 use crate::error::{InvalidateError, LoadError};
 use crate::folio::SwapEntry;
@@ -23,11 +23,15 @@ impl Zswap {
     /// # Errors
     /// See [`LoadError`]. The entry is kept, and the bytes of `page` are undefined.
     pub fn load(&self, entry: SwapEntry, page: &mut PageBytes) -> Result<(), LoadError> {
-        let guard = self.lock_for_load(entry, &Cell::new(None))?;
-        guard.prefetch_neighbours();
-        self.decompress(entry, &guard, page)?;
-        guard.remove();
-        Ok(())
+        match self.lock_for_load(entry, &Cell::new(None))?.compressed() {
+            Ok(guard) => {
+                guard.prefetch_neighbours();
+                self.decompress(entry, &guard, page)?;
+                guard.remove();
+                Ok(())
+            }
+            Err(guard) => self.load_simple(entry, guard, page),
+        }
     }
 
     /// Loads the page of `entry` into `page` and keeps it in the store, where it counts as used again.
@@ -35,9 +39,29 @@ impl Zswap {
     /// # Errors
     /// As [`load`](Zswap::load).
     pub fn read(&self, entry: SwapEntry, page: &mut PageBytes) -> Result<(), LoadError> {
-        let guard = self.lock_for_load(entry, &Cell::new(None))?;
-        self.decompress(entry, &guard, page)?;
-        guard.mark_referenced();
+        match self.lock_for_load(entry, &Cell::new(None))?.compressed() {
+            Ok(guard) => {
+                self.decompress(entry, &guard, page)?;
+                guard.mark_referenced();
+            }
+            Err(guard) => {
+                self.simple(entry, guard.held(), page)?;
+                guard.mark_referenced();
+            }
+        }
+        Ok(())
+    }
+
+    /// The rest of a load of a page that needs no engine.
+    #[inline(never)]
+    fn load_simple(
+        &self,
+        entry: SwapEntry,
+        guard: SlotGuard<'_>,
+        page: &mut PageBytes,
+    ) -> Result<(), LoadError> {
+        self.simple(entry, guard.held(), page)?;
+        guard.remove();
         Ok(())
     }
 
@@ -157,33 +181,29 @@ impl Zswap {
         if self.fork.is_child() {
             return Err(LoadError::Forked);
         }
-        let slot = self.tree.slot(entry).filter(|slot| !slot.is_vacant()).ok_or(LoadError::NotFound)?;
-        let guard = SlotGuard::lock(self, slot, || self.deadline(started))
-            .map_err(|TimedOut| LoadError::Busy { entry })?;
-        if guard.is_empty() { Err(LoadError::NotFound) } else { Ok(guard) }
+        let slot = self.tree.slot(entry).ok_or(LoadError::NotFound)?;
+        match SlotGuard::lock_unless_vacant(self, slot, || self.deadline(started)) {
+            Ok(Some(guard)) if !guard.is_empty() => Ok(guard),
+            Ok(_) => Err(LoadError::NotFound),
+            Err(TimedOut) => Err(LoadError::Busy { entry }),
+        }
     }
 
     #[inline(always)]
     fn decompress(
         &self,
         entry: SwapEntry,
-        guard: &SlotGuard<'_>,
+        guard: &CompressedGuard<'_>,
         page: &mut PageBytes,
     ) -> Result<(), LoadError> {
-        match guard.held() {
-            Held::Compressed { codec, bytes, crc } => {
-                let mut jobs = [Some(Job::new(codec, bytes, crc, page))];
-                self.channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs));
-                match jobs[0].as_ref().map(Job::result) {
-                    Some(Ok(())) => {
-                        self.counters.add(Counter::PagesIn, 1);
-                        Ok(())
-                    }
-                    Some(Err(error)) => self.loaded(entry, Err(error)),
-                    None => self.loaded(entry, Err(EngineError::NotDone)),
-                }
+        let (codec, bytes, crc) = (guard.codec(), guard.bytes(), guard.crc());
+        let decompress = move |channel: &mut Channel| channel.decompress_one(codec, bytes, crc, page);
+        match self.channels.with(Purpose::Load, decompress) {
+            Ok(()) => {
+                self.counters.add(Counter::PagesIn, 1);
+                Ok(())
             }
-            held => self.simple(entry, held, page),
+            Err(error) => self.loaded(entry, Err(error)),
         }
     }
 

@@ -83,6 +83,26 @@ impl Slot {
         self.lock_slowly(lot, deadline())
     }
 
+    /// The same, but a vacant slot is left alone: there is `EMPTY` in it, and it is not locked.
+    #[inline(always)]
+    pub(crate) fn lock_unless_vacant(
+        &self,
+        lot: &ParkingLot,
+        deadline: impl Fn() -> Instant,
+    ) -> Result<Option<u32>, TimedOut> {
+        // Acquire, as `is_vacant`.
+        let word = self.0.load(Ordering::Acquire);
+        if word & !WRITEBACK == 0 {
+            return Ok(None);
+        }
+        if word & LOCKED == 0
+            && self.0.compare_exchange(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        {
+            return Ok(Some(word & ID));
+        }
+        self.lock_slowly(lot, deadline()).map(Some)
+    }
+
     #[cold]
     fn lock_slowly(&self, lot: &ParkingLot, deadline: Instant) -> Result<u32, TimedOut> {
         loop {

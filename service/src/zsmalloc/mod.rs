@@ -22,3 +22,4 @@ pub(crate) use arena::{ArenaConfig, ArenaError};
 #[cfg(test)]
 pub(crate) use pool::Object;
 pub(crate) use pool::{RawObject, ZsPool};
+pub(crate) use zspage::Zspage;

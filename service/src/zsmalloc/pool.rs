@@ -121,35 +121,49 @@ impl ZsPool {
         let object = Object { pool: self, raw: RawObject { zspage, index, len } };
         // SAFETY: the object was free until now, is ours alone, and has room for a class's worth of bytes, which
         // are populated. `bytes` cannot overlap it: no reference to a free object exists.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.address(object.raw), bytes.len()) };
+        unsafe {
+            ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                self.address(self.header(object.raw), object.raw),
+                bytes.len(),
+            )
+        };
         Ok(object)
     }
 
-    /// The first byte of an object.
+    /// The header of an object's zspage, for those who look at it more than once.
     #[inline(always)]
-    fn address(&self, raw: RawObject) -> *mut u8 {
-        let offset = usize::from(raw.index) * object_size(self.arena.header(raw.zspage).class());
+    pub(crate) fn header(&self, raw: RawObject) -> &Zspage {
+        self.arena.header(raw.zspage)
+    }
+
+    /// The first byte of an object of the zspage with this header.
+    #[inline(always)]
+    fn address(&self, header: &Zspage, raw: RawObject) -> *mut u8 {
+        let offset = usize::from(raw.index) * object_size(header.class());
         self.arena.address(raw.zspage).as_ptr().wrapping_add(offset)
     }
 
-    /// The bytes of an object.
+    /// The bytes of an object, of the zspage with this header.
     ///
     /// # Safety
-    /// `raw` names an object of this pool that is neither freed nor moved as long as the bytes are borrowed.
-    #[inline]
-    pub(crate) unsafe fn bytes(&self, raw: RawObject) -> &[u8] {
+    /// `raw` names an object of this pool that is neither freed nor moved as long as the bytes are borrowed, and
+    /// `header` is what [`header`](ZsPool::header) says of it.
+    #[inline(always)]
+    pub(crate) unsafe fn bytes(&self, header: &Zspage, raw: RawObject) -> &[u8] {
         // SAFETY: the object's `len` bytes were written by `store`, lie in populated memory, and are not written
         // again while it lives, which the caller vouches for.
-        unsafe { std::slice::from_raw_parts(self.address(raw), raw.len.into()) }
+        unsafe { std::slice::from_raw_parts(self.address(header, raw), raw.len.into()) }
     }
 
-    /// Frees an object by its name.
+    /// Frees an object by its name and the header of its zspage.
     ///
     /// # Safety
-    /// `raw` came from [`Object::into_raw`] of this pool, and was not freed since; nobody borrows its bytes.
+    /// `raw` came from [`Object::into_raw`] of this pool, and was not freed since; nobody borrows its bytes; `header` is
+    /// what [`header`](ZsPool::header) says of it.
     #[inline(always)]
-    pub(crate) unsafe fn free_raw(&self, raw: RawObject) {
-        self.free(raw);
+    pub(crate) unsafe fn free_raw(&self, header: &Zspage, raw: RawObject) {
+        self.free(header, raw);
     }
 
     /// The index of the node that the object's memory is on.
@@ -208,10 +222,14 @@ impl ZsPool {
         let header = self.arena.header(id);
         let index = header.free.load(Ordering::Relaxed);
         let word = self.backrefs.word(header.backrefs.load(Ordering::Relaxed), index);
-        header.free.store(next_free(word.load(Ordering::Relaxed)), Ordering::Relaxed);
+        let (free, in_use) =
+            (next_free(word.load(Ordering::Relaxed)), header.in_use.load(Ordering::Relaxed) + 1);
+        header.free.store(free, Ordering::Relaxed);
         word.store(owner, Ordering::Relaxed);
-        header.in_use.store(header.in_use.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        self.relist(state, id, header);
+        header.in_use.store(in_use, Ordering::Relaxed);
+        if free == NO_OBJECT || in_use > header.stays_to.load(Ordering::Relaxed) {
+            self.relist(state, id, header);
+        }
         Some((id, index))
     }
 
@@ -230,7 +248,6 @@ impl ZsPool {
     }
 
     /// Puts a zspage on the list that it belongs to.
-    #[inline(always)]
     fn relist(&self, state: &mut Class, id: u32, header: &Zspage) {
         let (old, new) = (usize::from(header.list.load(Ordering::Relaxed)), list_of(header));
         if old == new {
@@ -244,11 +261,13 @@ impl ZsPool {
             state.lists[new].push(id, at);
         }
         header.list.store(new as u8, Ordering::Relaxed);
+        let (from, to) = stays(new, header.capacity.load(Ordering::Relaxed));
+        header.stays_from.store(from, Ordering::Relaxed);
+        header.stays_to.store(to, Ordering::Relaxed);
     }
 
     #[inline(always)]
-    fn free(&self, raw: RawObject) {
-        let header = self.arena.header(raw.zspage);
+    fn free(&self, header: &Zspage, raw: RawObject) {
         let (node, class) = (header.node(), header.class());
         debug_assert!(object_size(class) >= raw.len.into(), "{raw:?} in class {class}");
         let mut state = self.class(node, class).lock();
@@ -260,6 +279,9 @@ impl ZsPool {
         debug_assert!(word.load(Ordering::Relaxed) & FREE == 0, "object freed twice: {raw:?}");
         word.store(free_word(header.free.load(Ordering::Relaxed)), Ordering::Relaxed);
         header.free.store(raw.index, Ordering::Relaxed);
+        if in_use >= header.stays_from.load(Ordering::Relaxed) {
+            return;
+        }
         if in_use != 0 {
             self.relist(&mut state, raw.zspage, header);
             return;
@@ -340,6 +362,16 @@ fn list_of(header: &Zspage) -> usize {
     }
 }
 
+/// From how many objects in use to how many a zspage with freed ones stays on this list. Not at all on the lists of those
+/// that have none: the next object that is freed takes it off them. And without objects in use it is on no list.
+fn stays(list: usize, capacity: u16) -> (u16, u16) {
+    if list >= FULLNESS_LISTS {
+        return (u16::MAX, 0);
+    }
+    let first = |list: usize| (usize::from(capacity) * list).div_ceil(FULLNESS_LISTS);
+    ((first(list) as u16).max(1), (first(list + 1) - 1) as u16)
+}
+
 /// An object that nobody else knows. Dropping it frees it.
 #[must_use]
 pub(crate) struct Object<'p> {
@@ -357,12 +389,12 @@ impl Object<'_> {
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: the object is ours, and is freed only when dropped.
-        unsafe { self.pool.bytes(self.raw) }
+        unsafe { self.pool.bytes(self.pool.header(self.raw), self.raw) }
     }
 }
 
 impl Drop for Object<'_> {
     fn drop(&mut self) {
-        self.pool.free(self.raw);
+        self.pool.free(self.pool.header(self.raw), self.raw);
     }
 }

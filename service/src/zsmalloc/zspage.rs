@@ -34,7 +34,11 @@ pub(crate) struct Zspage {
     pub(crate) populated: AtomicU8,
     /// The list of its class that it is on.
     pub(crate) list: AtomicU8,
-    _unused: [u8; 5],
+    _unused: u8,
+    /// It stays on its list as long as it has freed objects and so many in use: at least ..
+    pub(crate) stays_from: AtomicU16,
+    /// .. and at most.
+    pub(crate) stays_to: AtomicU16,
 }
 
 const _: () = assert!(size_of::<Zspage>() <= 32 || cfg!(loom));

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use zfolio_accel::PAGE_SIZE;
 
-use super::{Class, FINE_FROM_PAGES, FULL, GROWING, PAGES_PER_EXTRA, ZsPool, is_coarse};
+use super::{Class, FINE_FROM_PAGES, FULL, GROWING, PAGES_PER_EXTRA, ZsPool, is_coarse, stays};
 use crate::leaf::LeafGuard;
 use crate::zsmalloc::arena::ArenaError;
 use crate::zsmalloc::class::{SHAPES, object_size};
@@ -154,6 +154,9 @@ impl ZsPool {
         state.populated_pages += header.populated() as u64;
         state.lists[GROWING].push(id, |id| self.arena.header(id));
         header.list.store(GROWING as u8, Ordering::Relaxed);
+        let (from, to) = stays(GROWING, 0);
+        header.stays_from.store(from, Ordering::Relaxed);
+        header.stays_to.store(to, Ordering::Relaxed);
         self.backrefs.word(header.backrefs.load(Ordering::Relaxed), 0).store(owner, Ordering::Relaxed);
         header.bump.store(1, Ordering::Relaxed);
         header.in_use.store(1, Ordering::Relaxed);
