@@ -10,6 +10,7 @@
 pub mod accfg;
 mod completion;
 mod descriptor;
+pub mod dl;
 pub mod error_code;
 pub mod flags;
 mod instructions;

@@ -1,9 +1,10 @@
 //! The library itself: found, its functions looked up, and what it says of the devices.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::{CStr, c_char, c_int};
 use std::path::{Path, PathBuf};
-use std::{fmt, mem, ptr};
+use std::{fmt, ptr};
+
+use crate::dl::{Loaded, file_of, string};
 
 use super::bindings::{
     ACCFG_DEVICE_ENABLED, ACCFG_WQ_ENABLED, ACCFG_WQ_SHARED, ACCFG_WQT_USER, accfg_ctx, accfg_device,
@@ -13,40 +14,8 @@ use super::bindings::{
 /// The name under which the dynamic loader finds the library.
 const NAME: &CStr = c"libaccel-config.so.1";
 
-/// Declares the functions that are looked up, and proves that each is declared as bindgen found it in the header.
-macro_rules! functions {
-    ($($field:ident: $symbol:ident = $type:ty;)*) => {
-        #[derive(Clone, Copy)]
-        struct Functions { $($field: $type,)* iaa_cap: Option<IaaCap> }
-
-        $(const _: $type = super::bindings::$symbol;)*
-
-        impl Functions {
-            /// Looks up every function in `handle`; on failure names the missing symbol.
-            ///
-            /// # Safety
-            /// `handle` is a loaded libaccel-config.
-            unsafe fn look_up(handle: *mut c_void) -> Result<Functions, &'static str> {
-                // SAFETY: `handle` is loaded (this function's contract), and a function of that name in it has the
-                // type that the library's header gives it, which the constants above compare with.
-                unsafe {
-                    Ok(Functions {
-                        $($field: mem::transmute::<ptr::NonNull<c_void>, $type>(
-                            symbol(handle, concat!(stringify!($symbol), "\0")).ok_or(stringify!($symbol))?,
-                        ),)*
-                        iaa_cap: symbol(handle, "accfg_device_get_iaa_cap\0")
-                            .map(|found| mem::transmute::<ptr::NonNull<c_void>, IaaCap>(found)),
-                    })
-                }
-            }
-        }
-    };
-}
-
-/// Since 4.0, so not among the bindings.
-type IaaCap = unsafe extern "C" fn(*mut accfg_device, *mut u64) -> c_int;
-
-functions! {
+crate::functions! {
+    in super::bindings as bindings;
     new: accfg_new = unsafe extern "C" fn(*mut *mut accfg_ctx) -> c_int;
     unref: accfg_unref = unsafe extern "C" fn(*mut accfg_ctx) -> *mut accfg_ctx;
     first_device: accfg_device_get_first = unsafe extern "C" fn(*mut accfg_ctx) -> *mut accfg_device;
@@ -64,6 +33,7 @@ functions! {
     wq_type: accfg_wq_get_type = unsafe extern "C" fn(*mut accfg_wq) -> u32;
     wq_size: accfg_wq_get_size = unsafe extern "C" fn(*mut accfg_wq) -> u64;
     wq_path: accfg_wq_get_user_dev_path = unsafe extern "C" fn(*mut accfg_wq, *mut c_char, usize) -> c_int;
+    ?iaa_cap: accfg_device_get_iaa_cap = unsafe extern "C" fn(*mut accfg_device, *mut u64) -> c_int;
 }
 
 /// libaccel-config, loaded. It is never unloaded.
@@ -116,22 +86,16 @@ impl Library {
 
     /// Loads the library of this name or path, which must be a libaccel-config.
     fn load_named(name: &CStr) -> Result<Library, LoadError> {
-        // SAFETY: `name` is a string. What the library's initialisers do is the library's; libaccel-config has none.
-        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        if handle.is_null() {
-            let name = name.to_string_lossy().into_owned();
-            return Err(LoadError::Missing { name, reason: last_error() });
-        }
-        // SAFETY: `handle` was loaded under the name of libaccel-config just now.
-        let functions = unsafe { Functions::look_up(handle) };
-        let functions = match functions {
-            Ok(functions) => functions,
-            Err(symbol) => {
-                let library = name.to_string_lossy().into_owned();
-                return Err(LoadError::MissingSymbol { library, symbol });
-            }
-        };
-        Ok(Library { path: file_of(functions.new as *const c_void), functions })
+        // SAFETY: libaccel-config has no initialisers.
+        let library = unsafe { Loaded::open(name) };
+        let name = name.to_string_lossy().into_owned();
+        let library = library.map_err(|reason| LoadError::Missing { name: name.clone(), reason })?;
+        // SAFETY: it was loaded under the name of libaccel-config.
+        let functions = unsafe { Functions::look_up(library) };
+        let functions =
+            functions.map_err(|symbol| LoadError::MissingSymbol { library: name.clone(), symbol })?;
+        let path = file_of(functions.new as usize).unwrap_or_else(|| name.into());
+        Ok(Library { path, functions })
     }
 
     /// The file that was loaded.
@@ -265,48 +229,6 @@ impl fmt::Display for LoadError {
 }
 
 impl std::error::Error for LoadError {}
-
-/// The function `name` (which ends with a zero) of a loaded library.
-///
-/// # Safety
-/// `handle` is a loaded library.
-unsafe fn symbol(handle: *mut c_void, name: &'static str) -> Option<ptr::NonNull<c_void>> {
-    let name = CStr::from_bytes_with_nul(name.as_bytes()).expect("names end with a zero");
-    // SAFETY: the handle is valid (this function's contract), the name is a string.
-    ptr::NonNull::new(unsafe { libc::dlsym(handle, name.as_ptr()) })
-}
-
-/// The file that holds this function.
-fn file_of(function: *const c_void) -> PathBuf {
-    // SAFETY: all zeros are a `Dl_info`.
-    let mut info: libc::Dl_info = unsafe { mem::zeroed() };
-    // SAFETY: `info` is borrowed mutably for the call; any address may be asked about.
-    let found = unsafe { libc::dladdr(function, &mut info) } != 0 && !info.dli_fname.is_null();
-    if !found {
-        return PathBuf::from(NAME.to_string_lossy().into_owned());
-    }
-    // SAFETY: the loader keeps the name as long as the library is loaded, which is for ever.
-    let name = unsafe { CStr::from_ptr(info.dli_fname) };
-    std::ffi::OsStr::from_bytes(name.to_bytes()).into()
-}
-
-/// A copy of a C string; a null pointer is an empty one.
-///
-/// # Safety
-/// `string` is null or a string that lives during the call.
-unsafe fn string(string: *const c_char) -> String {
-    if string.is_null() {
-        return String::new();
-    }
-    // SAFETY: not null, so a string that lives during the call.
-    unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
-}
-
-/// The dynamic loader's last words.
-fn last_error() -> String {
-    // SAFETY: the call has no conditions; its string lives until the next call of the loader in this thread.
-    unsafe { string(libc::dlerror()) }
-}
 
 #[cfg(test)]
 mod tests {
