@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use zfolio_fallback::Codec;
+use zfolio_fallback::{Codec, Method};
 
 use crate::channels::Fallbacks;
 use crate::{Compressed, Engine, EngineError, Job, Outcome, PageBytes, Software};
@@ -21,25 +21,25 @@ pub struct Channel {
 
 /// The software engine of a channel, made when it is first needed.
 struct Retry {
-    codec: Codec,
+    method: Method,
     software: Option<Box<Software>>,
 }
 
 impl Retry {
     fn software(&mut self) -> &mut Software {
-        self.software.get_or_insert_with(|| Box::new(Software::new(self.codec, 1)))
+        self.software.get_or_insert_with(|| Box::new(Software::new(self.method, 1)))
     }
 }
 
 impl Channel {
     /// A channel of the software engine.
-    pub(crate) fn software(codec: Codec, window: usize, fallbacks: Arc<Fallbacks>) -> Channel {
-        Channel { engine: Box::new(Software::new(codec, window)), retry: None, fallbacks }
+    pub(crate) fn software(method: Method, window: usize, fallbacks: Arc<Fallbacks>) -> Channel {
+        Channel { engine: Box::new(Software::new(method, window)), retry: None, fallbacks }
     }
 
-    /// A channel of any other engine, whose failures are done again in software with `codec`.
-    pub(crate) fn new(engine: Box<dyn Engine>, codec: Codec, fallbacks: Arc<Fallbacks>) -> Channel {
-        Channel { engine, retry: Some(Retry { codec, software: None }), fallbacks }
+    /// A channel of any other engine, whose failures are done again in software by `method`.
+    pub(crate) fn new(engine: Box<dyn Engine>, method: Method, fallbacks: Arc<Fallbacks>) -> Channel {
+        Channel { engine, retry: Some(Retry { method, software: None }), fallbacks }
     }
 
     /// The name of the engine.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use zfolio_fallback::Codec;
+use zfolio_fallback::Method;
 
 use crate::try_lock::TryLock;
 use crate::{Channel, Engine, EngineError, Topology, numa, thread_index};
@@ -91,15 +91,15 @@ impl std::error::Error for BackendError {}
 pub struct ChannelsConfig {
     /// Where pages are compressed.
     pub backend: Backend,
-    /// The codec, or the backend's best.
-    pub codec: Option<Codec>,
+    /// How pages are compressed, or the backend's best.
+    pub method: Option<Method>,
     /// The most pages in flight on one channel, 1 to [`MAX_WINDOW`](crate::MAX_WINDOW).
     pub window: usize,
 }
 
 impl Default for ChannelsConfig {
     fn default() -> ChannelsConfig {
-        ChannelsConfig { backend: Backend::Auto, codec: None, window: 8 }
+        ChannelsConfig { backend: Backend::Auto, method: None, window: 8 }
     }
 }
 
@@ -118,7 +118,7 @@ type MakeEngine = dyn Fn(u16, Purpose) -> Box<dyn Engine> + Send + Sync;
 /// Makes the engines of new channels; `None` where they are software itself.
 struct Maker {
     make: Option<Box<MakeEngine>>,
-    codec: Codec,
+    method: Method,
     window: usize,
 }
 
@@ -153,17 +153,17 @@ impl Channels {
             Backend::Auto => "chosen by auto: this version drives no device",
             Backend::Software => "asked for by name",
         };
-        let codec = config.codec.unwrap_or(Codec::Lz4);
-        let maker = Maker { make: None, codec, window: config.window };
+        let method = config.method.unwrap_or(Method::Lz4);
+        let maker = Maker { make: None, method, window: config.window };
         Ok(Channels::build(maker, topology, format!("software ({why})")))
     }
 
-    /// Channels of an engine of the caller's own; what it fails is done again in software with `codec`.
-    pub fn with_engine<F>(codec: Codec, topology: &Topology, name: &str, make: F) -> Channels
+    /// Channels of an engine of the caller's own; what it fails is done again in software by `method`.
+    pub fn with_engine<F>(method: impl Into<Method>, topology: &Topology, name: &str, make: F) -> Channels
     where
         F: Fn(u16, Purpose) -> Box<dyn Engine> + Send + Sync + 'static,
     {
-        let maker = Maker { make: Some(Box::new(make)), codec, window: 1 };
+        let maker = Maker { make: Some(Box::new(make)), method: method.into(), window: 1 };
         Channels::build(maker, topology, format!("{name} (given by the caller)"))
     }
 
@@ -184,9 +184,9 @@ impl Channels {
         &self.report
     }
 
-    /// The codec that new pages are stored with.
-    pub fn codec(&self) -> Codec {
-        self.maker.codec
+    /// How new pages are compressed.
+    pub fn method(&self) -> Method {
+        self.maker.method
     }
 
     /// How many pages were done in software because the engine failed them, by cause.
@@ -230,10 +230,10 @@ impl Channels {
     }
 
     fn make(&self, package: u16, purpose: Purpose) -> Channel {
-        let Maker { make, codec, window } = &self.maker;
+        let Maker { make, method, window } = &self.maker;
         match make {
-            None => Channel::software(*codec, *window, Arc::clone(&self.fallbacks)),
-            Some(make) => Channel::new(make(package, purpose), *codec, Arc::clone(&self.fallbacks)),
+            None => Channel::software(*method, *window, Arc::clone(&self.fallbacks)),
+            Some(make) => Channel::new(make(package, purpose), *method, Arc::clone(&self.fallbacks)),
         }
     }
 
@@ -314,7 +314,7 @@ pub struct FallbackCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Compressed, Job, Outcome, PAGE_SIZE, PageBytes, Software};
+    use crate::{Codec, Compressed, Job, Outcome, PAGE_SIZE, PageBytes, Software};
 
     /// Fails every n-th page and lies about every n-th CRC.
     struct Flaky {

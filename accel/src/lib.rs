@@ -49,4 +49,4 @@ pub use page::{PAGE_SIZE, Page, PageBytes, crc32, repeated_word};
 pub use software::Software;
 pub use thread::thread_index;
 pub use topology::{Node, NodeId, Topology, TopologyError};
-pub use zfolio_fallback::{Codec, DecodeError};
+pub use zfolio_fallback::{Codec, DecodeError, Method};

@@ -3,14 +3,14 @@
 //! A page is done by the time it has been pulled, so at most one is in flight, whatever the window; the window
 //! is accepted all the same, so that callers need not know which engine they have.
 
-use zfolio_fallback::{Codec, Codecs, max_compressed_len};
+use zfolio_fallback::{Codec, Codecs, Method, max_compressed_len};
 
 use crate::page::crc32;
 use crate::{Compressed, Engine, EngineError, Job, MAX_WINDOW, Outcome, PAGE_SIZE, PageBytes};
 
-/// Compresses with one codec, decompresses with any.
+/// Compresses by one method, decompresses any codec.
 pub struct Software {
-    codec: Codec,
+    method: Method,
     window: usize,
     codecs: Codecs,
     /// One compressed page; never read past what the last call wrote.
@@ -18,10 +18,10 @@ pub struct Software {
 }
 
 impl Software {
-    /// An engine that compresses with `codec`; `window` is clamped to 1..=[`MAX_WINDOW`].
-    pub fn new(codec: Codec, window: usize) -> Software {
+    /// An engine that compresses by `method`; `window` is clamped to 1..=[`MAX_WINDOW`].
+    pub fn new(method: impl Into<Method>, window: usize) -> Software {
         Software {
-            codec,
+            method: method.into(),
             window: window.clamp(1, MAX_WINDOW),
             codecs: Codecs::new(),
             scratch: vec![0; max_compressed_len(PAGE_SIZE)].into_boxed_slice(),
@@ -31,12 +31,12 @@ impl Software {
     /// Compresses one page.
     #[inline(always)]
     pub(crate) fn compress_page(&mut self, page: &PageBytes) -> Compressed<'_> {
-        let compressed = self.codecs.compress(self.codec, page, &mut self.scratch);
+        let compressed = self.codecs.compress(self.method, page, &mut self.scratch);
         // After the codec, which has brought the page into the cache.
         let crc = crc32(page);
         match compressed {
             Some(len) if len < PAGE_SIZE => {
-                Compressed::Bytes { bytes: &self.scratch[..len], codec: self.codec, crc }
+                Compressed::Bytes { bytes: &self.scratch[..len], codec: self.method.codec(), crc }
             }
             _ => Compressed::Incompressible { crc },
         }

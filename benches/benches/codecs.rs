@@ -4,7 +4,7 @@
 //! Every page is read back before anything is timed. One iteration is one page, and each takes the next.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use zfolio_fallback::{Codec, Codecs, max_compressed_len};
+use zfolio_fallback::{Codecs, Method, max_compressed_len};
 
 const PAGE: usize = 4096;
 /// As many pages as do not all stay in a first-level cache; spread over the whole file.
@@ -23,23 +23,25 @@ fn codecs(criterion: &mut Criterion) {
     let mut codecs = Codecs::new();
     let mut group = criterion.benchmark_group("codecs");
     group.throughput(Throughput::Bytes(PAGE as u64));
-    for codec in Codec::ALL {
+    for method in Method::ALL {
         let mut stream = vec![0; max_compressed_len(PAGE)];
         let mut back = [0; PAGE];
         let mut streams = Vec::new();
         for page in &pages {
-            let len = codecs.compress(codec, page, &mut stream).expect("the bound always fits");
-            codecs.decompress(codec, &stream[..len], &mut back).expect("what was compressed decodes");
-            assert!(back == *page, "{codec} returned another page");
+            let len = codecs.compress(method, page, &mut stream).expect("the bound always fits");
+            codecs
+                .decompress(method.codec(), &stream[..len], &mut back)
+                .expect("what was compressed decodes");
+            assert!(back == *page, "{method} returned another page");
             streams.push(stream[..len].to_vec());
         }
 
         let mut turn = (0..pages.len()).cycle();
-        group.bench_function(format!("{codec}/compress"), |bencher| {
-            bencher.iter(|| codecs.compress(codec, &pages[turn.next().unwrap_or(0)], &mut stream));
+        group.bench_function(format!("{method}/compress"), |bencher| {
+            bencher.iter(|| codecs.compress(method, &pages[turn.next().unwrap_or(0)], &mut stream));
         });
-        group.bench_function(format!("{codec}/decompress"), |bencher| {
-            bencher.iter(|| codecs.decompress(codec, &streams[turn.next().unwrap_or(0)], &mut back));
+        group.bench_function(format!("{method}/decompress"), |bencher| {
+            bencher.iter(|| codecs.decompress(method.codec(), &streams[turn.next().unwrap_or(0)], &mut back));
         });
     }
     group.finish();

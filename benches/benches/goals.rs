@@ -148,7 +148,7 @@ fn report(name: &str, pages: usize, times: &[f64], base: &[f64]) {
 
 fn zswap(pages: usize, codec: Codec, window: usize) -> Zswap {
     let config = Config {
-        codec: Some(codec),
+        method: Some(codec.into()),
         window,
         max_pool: Limit::Bytes(1 << 40),
         warm_bytes: 1 << 40,

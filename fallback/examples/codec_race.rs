@@ -1,14 +1,14 @@
-//! Races the Deflate encoder against LZ4 over pages of memory: `codec_race FILE.pages...`.
+//! Races the encoders over pages of memory: `codec_race FILE.pages...`.
 //!
 //! Each file holds raw pages, one after another; same-filled ones are left out. Every page is read back before
 //! the clock starts. Then, in each round, the codecs take turns of 64 pages, so that whatever else the machine
-//! does hits both alike. Printed are pages a second, median and range over the rounds, and the quotient of
-//! the two compress rates round by round.
+//! does hits all alike. Printed are pages a second, median and range over the rounds, and the quotients
+//! of compress rates round by round.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use zfolio_fallback::{Codec, Codecs, max_compressed_len};
+use zfolio_fallback::{Codecs, Method, max_compressed_len};
 
 const PAGE: usize = 4096;
 const ROUNDS: usize = 15;
@@ -29,7 +29,7 @@ fn main() {
 
 /// What one codec has of all pages, and how it did in each round.
 struct Runner {
-    codec: Codec,
+    method: Method,
     streams: Vec<Vec<u8>>,
     compress_rates: Vec<f64>,
     decompress_rates: Vec<f64>,
@@ -38,30 +38,39 @@ struct Runner {
 fn race(pages: &[[u8; PAGE]]) {
     let mut codecs = Codecs::new();
     let mut stream = [0; max_compressed_len(PAGE)];
-    let mut runners = Codec::ALL.map(|codec| {
+    let mut runners = Method::ALL.map(|method| {
         let streams = pages.iter().map(|page| {
-            let len = codecs.compress(codec, page, &mut stream).expect("the bound always fits");
+            let len = codecs.compress(method, page, &mut stream).expect("the bound always fits");
             let mut back = [0; PAGE];
-            codecs.decompress(codec, &stream[..len], &mut back).expect("what was compressed decodes");
-            assert!(back == *page, "{codec} returned another page");
+            codecs
+                .decompress(method.codec(), &stream[..len], &mut back)
+                .expect("what was compressed decodes");
+            assert!(back == *page, "{method} returned another page");
             stream[..len].to_vec()
         });
-        Runner { codec, streams: streams.collect(), compress_rates: Vec::new(), decompress_rates: Vec::new() }
+        Runner {
+            method,
+            streams: streams.collect(),
+            compress_rates: Vec::new(),
+            decompress_rates: Vec::new(),
+        }
     });
 
     // The first round warms the caches and does not count.
     for round in 0..=ROUNDS {
-        let mut times = [[Duration::ZERO; 2]; Codec::ALL.len()];
+        let mut times = [[Duration::ZERO; 2]; Method::ALL.len()];
         for start in (0..pages.len()).step_by(TURN) {
             let turn = start..pages.len().min(start + TURN);
             for (runner, [compress, decompress]) in runners.iter().zip(&mut times) {
                 *compress += timed(turn.clone(), |page| {
-                    let len = codecs.compress(runner.codec, &pages[page], black_box(&mut stream));
+                    let len = codecs.compress(runner.method, &pages[page], black_box(&mut stream));
                     len == Some(runner.streams[page].len())
                 });
                 *decompress += timed(turn.clone(), |page| {
                     let mut back = [0; PAGE];
-                    codecs.decompress(runner.codec, &runner.streams[page], black_box(&mut back)).is_ok()
+                    codecs
+                        .decompress(runner.method.codec(), &runner.streams[page], black_box(&mut back))
+                        .is_ok()
                 });
             }
         }
@@ -74,17 +83,19 @@ fn race(pages: &[[u8; PAGE]]) {
     for runner in &runners {
         let kept: usize = runner.streams.iter().map(|stream| stream.len().min(PAGE)).sum();
         println!(
-            "  {:8} compress {} pages/s, decompress {} pages/s, ratio {:.3}",
-            runner.codec.name(),
+            "  {:15} compress {} pages/s, decompress {} pages/s, ratio {:.3}",
+            runner.method.name(),
             spread(&runner.compress_rates, 0),
             spread(&runner.decompress_rates, 0),
             (pages.len() * PAGE) as f64 / kept as f64,
         );
     }
-    let [lz4, deflate] = &runners;
-    let pairs = deflate.compress_rates.iter().zip(&lz4.compress_rates);
-    let quotients: Vec<f64> = pairs.map(|(deflate, lz4)| deflate / lz4).collect();
-    println!("  compress rate of deflate over that of lz4: {}", spread(&quotients, 3));
+    let (lz4, others) = runners.split_first().expect("there are methods");
+    for other in others {
+        let pairs = other.compress_rates.iter().zip(&lz4.compress_rates);
+        let quotients: Vec<f64> = pairs.map(|(other, lz4)| other / lz4).collect();
+        println!("  compress rate of {} over that of lz4: {}", other.method, spread(&quotients, 3));
+    }
 }
 
 /// Time for `work` on each page, which must say that it went well.

@@ -1,11 +1,11 @@
 //! Both codecs of one thread.
 //!
-//! A channel holds one and picks the codec for each page: the configured one to compress, the one that the
-//! entry names to decode.
+//! A channel holds one and picks for each page: the configured method to compress, the codec that the entry names to
+//! decode.
 
-use crate::{Codec, DecodeError, Deflate, Lz4};
+use crate::{Codec, DecodeError, Deflate, Lz4, Method};
 
-/// A compressor and decompressor of every [`Codec`], for one thread.
+/// A compressor and decompressor of every [`Method`] and [`Codec`], for one thread.
 #[derive(Default)]
 pub struct Codecs {
     lz4: Lz4,
@@ -22,10 +22,11 @@ impl Codecs {
     ///
     /// `None` as [`Lz4::compress`] and [`Deflate::compress`] say; never with a `dst` of
     /// [`max_compressed_len`](crate::max_compressed_len) and a `src` of at most [`MAX_INPUT`](crate::MAX_INPUT).
-    pub fn compress(&mut self, codec: Codec, src: &[u8], dst: &mut [u8]) -> Option<usize> {
-        match codec {
-            Codec::Lz4 => self.lz4.compress(src, dst),
-            Codec::Deflate => self.deflate.compress(src, dst),
+    pub fn compress(&mut self, method: impl Into<Method>, src: &[u8], dst: &mut [u8]) -> Option<usize> {
+        match method.into() {
+            Method::Lz4 => self.lz4.compress(src, dst),
+            Method::Deflate => self.deflate.compress(src, dst),
+            Method::DeflateDynamic => self.deflate.compress_dynamic(src, dst),
         }
     }
 

@@ -6,13 +6,18 @@
 //! its full window, so that it also reads what other encoders and the device's dynamic mode have written.
 
 mod bits;
+mod dynamic;
 mod encode;
 mod fixed;
+mod matches;
+mod symbols;
 pub mod tree;
 
 use zlib_rs::{Inflate, InflateFlush, Status};
 
-use self::encode::Encoder;
+use self::bits::Overflow;
+use self::dynamic::Dynamic;
+use self::matches::Seen;
 use crate::decode_error::reported;
 use crate::{Codec, DecodeError, MAX_INPUT};
 
@@ -31,14 +36,15 @@ pub(crate) const fn max_compressed_len(len: usize) -> usize {
 
 /// DEFLATE compressor and decompressor of one thread, with the memory they reuse.
 pub struct Deflate {
-    encoder: Encoder,
+    seen: Seen,
+    dynamic: Dynamic,
     inflate: Inflate,
 }
 
 impl Deflate {
     /// Takes all the memory that later calls use.
     pub fn new() -> Deflate {
-        Deflate { encoder: Encoder::new(), inflate: Inflate::new(false, WINDOW_BITS) }
+        Deflate { seen: Seen::new(), dynamic: Dynamic::new(), inflate: Inflate::new(false, WINDOW_BITS) }
     }
 
     /// Compresses `src` into the front of `dst` as one raw stream and returns the stream's length.
@@ -48,16 +54,13 @@ impl Deflate {
     /// `dst` of that length, and pays less for what does not compress. The stream does not depend on the
     /// length of `dst`. Bytes of `dst` beyond the returned length may change.
     pub fn compress(&mut self, src: &[u8], dst: &mut [u8]) -> Option<usize> {
-        if src.len() > MAX_INPUT {
-            return None;
-        }
-        let stored_len = max_compressed_len(src.len());
-        let limit = dst.len().min(stored_len);
-        match self.encoder.fixed_block(src, &mut dst[..limit]) {
-            Ok(len) => Some(len),
-            Err(_) if stored_len <= dst.len() => Some(store(src, dst)),
-            Err(_) => None,
-        }
+        compress(src, dst, |dst| encode::fixed_block(&mut self.seen, src, dst))
+    }
+
+    /// As [`compress`](Deflate::compress), but with Huffman codes of its own for each page or so of `src`, where that
+    /// is shorter: a denser stream that takes longer to make.
+    pub fn compress_dynamic(&mut self, src: &[u8], dst: &mut [u8]) -> Option<usize> {
+        compress(src, dst, |dst| self.dynamic.blocks(&mut self.seen, src, dst))
     }
 
     /// Decodes the raw stream `src`, of any encoder, into `dst`, which must have exactly the decoded length.
@@ -98,6 +101,25 @@ impl Deflate {
 impl Default for Deflate {
     fn default() -> Deflate {
         Deflate::new()
+    }
+}
+
+/// Compresses `src` with `encode`, or stores it, if one of the two fits.
+#[inline(always)]
+fn compress(
+    src: &[u8],
+    dst: &mut [u8],
+    encode: impl FnOnce(&mut [u8]) -> Result<usize, Overflow>,
+) -> Option<usize> {
+    if src.len() > MAX_INPUT {
+        return None;
+    }
+    let stored_len = max_compressed_len(src.len());
+    let limit = dst.len().min(stored_len);
+    match encode(&mut dst[..limit]) {
+        Ok(len) => Some(len),
+        Err(Overflow) if stored_len <= dst.len() => Some(store(src, dst)),
+        Err(Overflow) => None,
     }
 }
 

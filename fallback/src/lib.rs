@@ -2,7 +2,8 @@
 //!
 //! Two codecs. [`Lz4`] decodes fastest and is the default of a machine without Intel IAA. [`Deflate`] compresses
 //! as fast as it, is denser, and its streams can be read by the device, as the device's can be read by it.
-//! [`Codecs`] is both of one thread, chosen by the [`Codec`] that a stored entry names.
+//! [`Codecs`] is both of one thread. A [`Method`] chooses how to compress, the [`Codec`] that a stored entry names how
+//! to decode.
 //!
 //! Construction takes all the memory that is ever used; compressing and decoding allocate nothing and never
 //! panic, whatever bytes they are given. Decoding is exact: the whole input must be one stream of exactly the
@@ -31,12 +32,14 @@ mod codecs;
 mod decode_error;
 mod deflate;
 mod lz4;
+mod method;
 
 pub use codec::{Codec, UnknownCodec};
 pub use codecs::Codecs;
 pub use decode_error::DecodeError;
 pub use deflate::{Deflate, tree};
 pub use lz4::Lz4;
+pub use method::Method;
 
 /// Longest input of any codec, in bytes: a folio of 512 pages.
 pub const MAX_INPUT: usize = 2 << 20;

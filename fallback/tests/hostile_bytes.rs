@@ -4,7 +4,7 @@ mod data;
 
 use data::{KINDS, Random, made};
 use proptest::prelude::*;
-use zfolio_fallback::{Codec, Codecs, DecodeError, Deflate, Lz4, check, max_compressed_len};
+use zfolio_fallback::{Codec, Codecs, DecodeError, Deflate, Lz4, Method, check, max_compressed_len};
 
 /// What miniz_oxide makes of a stream: its bytes, if it is one whole stream of `len` bytes.
 fn miniz(src: &[u8], len: usize) -> Option<Vec<u8>> {
@@ -19,9 +19,9 @@ fn miniz(src: &[u8], len: usize) -> Option<Vec<u8>> {
     (status == TINFLStatus::Done && used == src.len() && written == len).then_some(bytes)
 }
 
-fn stream_of(codec: Codec, data: &[u8]) -> Vec<u8> {
+fn stream_of(method: Method, data: &[u8]) -> Vec<u8> {
     let mut stream = vec![0; max_compressed_len(data.len())];
-    let len = Codecs::new().compress(codec, data, &mut stream).expect("the bound always fits");
+    let len = Codecs::new().compress(method, data, &mut stream).expect("the bound always fits");
     stream.truncate(len);
     stream
 }
@@ -33,7 +33,12 @@ fn deflate_streams(data: &[u8], level: i32) -> Vec<Vec<u8>> {
     let mut stream = vec![0; packer.deflate_compress_bound(data.len())];
     let len = packer.deflate_compress(data, &mut stream).expect("the bound always fits");
     stream.truncate(len);
-    vec![stream_of(Codec::Deflate, data), stream, miniz_oxide::deflate::compress_to_vec(data, 1)]
+    vec![
+        stream_of(Method::Deflate, data),
+        stream,
+        stream_of(Method::DeflateDynamic, data),
+        miniz_oxide::deflate::compress_to_vec(data, 1),
+    ]
 }
 
 /// The stream with the length to ask for in front, as the hostile properties take it.
@@ -67,7 +72,7 @@ proptest! {
             bytes
         };
         let data = made(kind, seed, len);
-        check::hostile_lz4(&mut codecs, &damaged(&stream_of(Codec::Lz4, &data)));
+        check::hostile_lz4(&mut codecs, &damaged(&stream_of(Method::Lz4, &data)));
         for stream in deflate_streams(&data, 6) {
             check::hostile_deflate(&mut codecs, &damaged(&stream), miniz);
         }
@@ -80,7 +85,7 @@ fn stream_cut_off_anywhere_is_an_error() {
     for (kind, len) in [(2, 4096), (3, 4096), (8, 4096), (0, 300), (1, 4096)] {
         let data = made(kind, 21, len);
         let mut back = vec![0; len];
-        let lz4 = stream_of(Codec::Lz4, &data);
+        let lz4 = stream_of(Method::Lz4, &data);
         for end in 0..lz4.len() {
             assert!(codecs.decompress(Codec::Lz4, &lz4[..end], &mut back).is_err(), "lz4 cut at {end}");
         }
@@ -193,7 +198,7 @@ fn bad_offset_never_shows_what_the_output_held_before() {
 fn match_before_the_output_never_reads_the_last_page() {
     let mut deflate = Deflate::new();
     let secret = made(2, 99, 4096);
-    let stored = stream_of(Codec::Deflate, &secret);
+    let stored = stream_of(Method::Deflate, &secret);
     // A fixed block: the literal A, then a match of three bytes with each distance symbol from distance 2 on.
     for symbol in 1..30_u32 {
         let mut back = vec![0; 4096];
@@ -213,7 +218,7 @@ fn match_before_the_output_never_reads_the_last_page() {
 fn errors_tell_what_is_wrong_and_what_helps() {
     let mut codecs = Codecs::new();
     let page = made(2, 1, 4096);
-    let stream = stream_of(Codec::Deflate, &page);
+    let stream = stream_of(Method::Deflate, &page);
     let mut back = vec![0; 5000];
     let mut says = |src: &[u8], len: usize| {
         codecs.decompress(Codec::Deflate, src, &mut back[..len]).unwrap_err().to_string()

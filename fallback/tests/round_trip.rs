@@ -4,22 +4,25 @@ mod data;
 
 use data::{KINDS, made};
 use proptest::prelude::*;
-use zfolio_fallback::{Codec, Codecs, Deflate, Lz4, MAX_INPUT, check, max_compressed_len};
+use zfolio_fallback::{Codecs, Deflate, Lz4, MAX_INPUT, Method, check, max_compressed_len};
 
-/// The stream of `data`, after everyone who should read it has read it.
-fn read_by_all(codecs: &mut Codecs, data: &[u8]) -> Vec<u8> {
+/// The DEFLATE streams of `data`, after everyone who should read them has read them.
+fn read_by_all(codecs: &mut Codecs, data: &[u8]) -> [Vec<u8>; 2] {
     check::round_trip(codecs, data);
-    let mut stream = vec![0; max_compressed_len(data.len())];
-    let len = codecs.compress(Codec::Deflate, data, &mut stream).expect("the bound always fits");
-    stream.truncate(len);
-    let mut back = vec![0; data.len()];
-    let read =
-        libdeflater::Decompressor::new().deflate_decompress(&stream, &mut back).expect("libdeflate reads it");
-    assert!(read == data.len() && back == data, "libdeflate reads other bytes");
-    let back = miniz_oxide::inflate::decompress_to_vec_with_limit(&stream, data.len())
-        .expect("miniz_oxide reads it");
-    assert!(back == data, "miniz_oxide reads other bytes");
-    stream
+    [Method::Deflate, Method::DeflateDynamic].map(|method| {
+        let mut stream = vec![0; max_compressed_len(data.len())];
+        let len = codecs.compress(method, data, &mut stream).expect("the bound always fits");
+        stream.truncate(len);
+        let mut back = vec![0; data.len()];
+        let read = libdeflater::Decompressor::new()
+            .deflate_decompress(&stream, &mut back)
+            .expect("libdeflate reads it");
+        assert!(read == data.len() && back == data, "libdeflate reads other bytes of {method}");
+        let back = miniz_oxide::inflate::decompress_to_vec_with_limit(&stream, data.len())
+            .expect("miniz_oxide reads it");
+        assert!(back == data, "miniz_oxide reads other bytes of {method}");
+        stream
+    })
 }
 
 proptest! {
@@ -76,6 +79,7 @@ fn input_over_the_limit_is_refused() {
     let mut dst = vec![0; max_compressed_len(data.len())];
     assert_eq!(Lz4::new().compress(&data, &mut dst), None);
     assert_eq!(Deflate::new().compress(&data, &mut dst), None);
+    assert_eq!(Deflate::new().compress_dynamic(&data, &mut dst), None);
 }
 
 /// A caller who sizes a buffer by the bound would otherwise lose the page that compresses worst.
@@ -86,15 +90,17 @@ fn bound_holds_for_the_worst_data() {
         for kind in [0, 5] {
             let data = made(kind, 3, len);
             let mut dst = vec![0; max_compressed_len(len)];
-            for codec in Codec::ALL {
-                let stream = codecs.compress(codec, &data, &mut dst);
-                assert!(stream.is_some(), "{codec} of {len} bytes of noise does not fit its bound");
+            for method in Method::ALL {
+                let stream = codecs.compress(method, &data, &mut dst);
+                assert!(stream.is_some(), "{method} of {len} bytes of noise does not fit its bound");
             }
         }
     }
     // What does not compress is stored: five bytes a block.
     let mut dst = vec![0; max_compressed_len(4096)];
-    assert_eq!(codecs.compress(Codec::Deflate, &made(0, 5, 4096), &mut dst), Some(4101));
+    for method in [Method::Deflate, Method::DeflateDynamic] {
+        assert_eq!(codecs.compress(method, &made(0, 5, 4096), &mut dst), Some(4101));
+    }
 }
 
 /// `None` for a short output, for both codecs, although the data would have compressed.
@@ -115,9 +121,10 @@ fn matches_reach_4096_bytes_back_and_no_further() {
         let mut data = made(0, 9, period);
         data.extend_from_within(..);
         data.extend_from_within(..);
-        let stream = read_by_all(&mut codecs, &data);
-        let farthest = check::inflate(&stream, data.len()).unwrap().farthest;
-        assert_eq!(farthest, if period <= 4096 { period } else { 0 }, "period {period}");
+        for stream in read_by_all(&mut codecs, &data) {
+            let farthest = check::inflate(&stream, data.len()).unwrap().farthest;
+            assert_eq!(farthest, if period <= 4096 { period } else { 0 }, "period {period}");
+        }
     }
 }
 
@@ -128,24 +135,47 @@ fn matches_are_found_beyond_65536_bytes() {
     let mut data = vec![0; 100_000];
     data.extend(made(0, 4, 1000));
     data.extend_from_within(100_000..);
-    let stream = read_by_all(&mut codecs, &data);
-    let zeroes = read_by_all(&mut codecs, &data[..100_000]).len();
-    let once = read_by_all(&mut codecs, &data[100_000..101_000]).len();
-    // The second thousand is four matches, but for what the hash table forgets of noise.
-    assert!(stream.len() < zeroes + once + 150, "{} bytes: the repeat was missed", stream.len());
+    let streams = read_by_all(&mut codecs, &data);
+    let zeroes = read_by_all(&mut codecs, &data[..100_000]);
+    let once = read_by_all(&mut codecs, &data[100_000..101_000]);
+    for ((stream, zeroes), once) in streams.iter().zip(zeroes).zip(once) {
+        // The second thousand is four matches, but for what the hash table forgets of noise.
+        let len = stream.len();
+        assert!(len < zeroes.len() + once.len() + 150, "{len} bytes: the repeat was missed");
+    }
 }
 
 #[test]
 fn equal_pages_give_equal_streams_whatever_came_before() {
     let page = made(8, 77, 4096);
-    let mut fresh = vec![0; max_compressed_len(4096)];
-    let len = Deflate::new().compress(&page, &mut fresh).unwrap();
-    let mut used = Deflate::new();
-    for seed in 0..50 {
-        let before = made(seed as u32, seed, 100 * seed as usize + 3000);
-        used.compress(&before, &mut vec![0; max_compressed_len(before.len())]).unwrap();
-        let mut again = vec![0; max_compressed_len(4096)];
-        assert_eq!(used.compress(&page, &mut again), Some(len));
-        assert!(again[..len] == fresh[..len]);
+    for method in Method::ALL {
+        let mut fresh = vec![0; max_compressed_len(4096)];
+        let len = Codecs::new().compress(method, &page, &mut fresh).unwrap();
+        let mut used = Codecs::new();
+        for seed in 0..50 {
+            let before = made(seed as u32, seed, 100 * seed as usize + 3000);
+            used.compress(method, &before, &mut vec![0; max_compressed_len(before.len())]).unwrap();
+            let mut again = vec![0; max_compressed_len(4096)];
+            assert_eq!(used.compress(method, &page, &mut again), Some(len));
+            assert!(again[..len] == fresh[..len]);
+        }
     }
+}
+
+/// A code of its own costs a header; where that does not pay, the fixed code is taken, so that no page is larger
+/// than the few bits that the other encoder's luck with matches makes.
+#[test]
+fn own_codes_are_taken_only_where_they_are_shorter() {
+    let mut codecs = Codecs::new();
+    let mut dst = vec![0; max_compressed_len(4096)];
+    let mut kinds = [0; 2];
+    for kind in 0..KINDS {
+        let data = made(kind, 51, 4096);
+        let fixed = codecs.compress(Method::Deflate, &data, &mut dst).unwrap();
+        let len = codecs.compress(Method::DeflateDynamic, &data, &mut dst).unwrap();
+        let own = dst[0] & 0b110 == 0b100;
+        kinds[usize::from(own)] += 1;
+        assert!(len <= fixed + fixed / 16, "kind {kind}: {len} bytes, {fixed} with the fixed code");
+    }
+    assert!(kinds[0] > 0 && kinds[1] > 0, "both ways are tried: {kinds:?}");
 }

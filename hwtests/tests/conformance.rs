@@ -11,20 +11,21 @@ use zfolio::{
     Backend, Codec, Config, EngineError, Folio, LoadError, NodeId, PAGE_SIZE, Page, PageBytes, SwapEntry,
     Zswap,
 };
-use zfolio_accel::{Channels, ChannelsConfig, Compressed, Job, Purpose, Topology, crc32};
+use zfolio_accel::{Channels, ChannelsConfig, Compressed, Job, Method, Purpose, Topology, crc32};
 
-/// A backend with the codec that it stores with.
+/// A backend with the method that it stores by.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     backend: &'static str,
-    codec: Codec,
+    method: Method,
 }
 
-const SOFTWARE_LZ4: Case = Case { backend: "software", codec: Codec::Lz4 };
-const SOFTWARE_DEFLATE: Case = Case { backend: "software", codec: Codec::Deflate };
-const DIRECT: Case = Case { backend: "direct", codec: Codec::Deflate };
-const QPL: Case = Case { backend: "qpl", codec: Codec::Deflate };
-const QPL_SOFTWARE: Case = Case { backend: "qpl-software", codec: Codec::Deflate };
+const SOFTWARE_LZ4: Case = Case { backend: "software", method: Method::Lz4 };
+const SOFTWARE_DEFLATE: Case = Case { backend: "software", method: Method::Deflate };
+const SOFTWARE_DEFLATE_DYNAMIC: Case = Case { backend: "software", method: Method::DeflateDynamic };
+const DIRECT: Case = Case { backend: "direct", method: Method::Deflate };
+const QPL: Case = Case { backend: "qpl", method: Method::Deflate };
+const QPL_SOFTWARE: Case = Case { backend: "qpl-software", method: Method::Deflate };
 
 impl Case {
     /// The backend, or the reason to skip it.
@@ -46,7 +47,7 @@ impl Case {
     }
 
     fn config(self, backend: Backend, window: usize) -> ChannelsConfig {
-        ChannelsConfig { backend, codec: Some(self.codec), window }
+        ChannelsConfig { backend, method: Some(self.method), window }
     }
 
     fn channels(self, window: usize) -> Option<Channels> {
@@ -55,7 +56,7 @@ impl Case {
     }
 
     fn store(self) -> Option<Zswap> {
-        let config = Config { backend: self.backend()?, codec: Some(self.codec), ..Config::default() };
+        let config = Config { backend: self.backend()?, method: Some(self.method), ..Config::default() };
         let zswap = Zswap::new(config).unwrap();
         zswap.swapon(0, 1 << 16).unwrap();
         Some(zswap)
@@ -117,7 +118,7 @@ fn compress(channels: &Channels, pages: &[PageBytes]) -> Vec<Stored> {
                 assert!((1..PAGE_SIZE).contains(&bytes.len()), "{} bytes of page {index}", bytes.len());
                 (Some(bytes.to_vec()), codec, crc)
             }
-            Compressed::Incompressible { crc } => (None, channels.codec(), crc),
+            Compressed::Incompressible { crc } => (None, channels.method().codec(), crc),
         });
     };
     channels.with(Purpose::Store, |channel| channel.compress(&mut pages.iter(), &mut sink));
@@ -141,7 +142,7 @@ fn every_kind_of_page_comes_back_with_every_window(case: Case) {
         for (index, (page, (bytes, codec, crc))) in pages.iter().zip(&stored).enumerate() {
             assert_eq!(*crc, crc32(page), "CRC of page {index}");
             let Some(bytes) = bytes else { continue };
-            assert_eq!(*codec, case.codec);
+            assert_eq!(*codec, case.method.codec());
             assert!(decompress(&channels, *codec, bytes, *crc) == Ok(*page), "page {index}, window {window}");
         }
         let mut out = Page::zeroed_vec(pages.len());
@@ -261,8 +262,8 @@ fn batch_gives_each_page_once_though_it_is_asked_for_twice(case: Case) {
 fn page_of_another_codec_is_read_all_the_same(case: Case) {
     let Some(channels) = case.channels(8) else { return };
     let pages = pages();
-    for codec in Codec::ALL {
-        let config = ChannelsConfig { backend: Backend::Software, codec: Some(codec), window: 8 };
+    for method in Method::ALL {
+        let config = ChannelsConfig { backend: Backend::Software, method: Some(method), window: 8 };
         let others = Channels::new(config, &Topology::single_node()).unwrap();
         for (index, (bytes, codec, crc)) in compress(&others, &pages).into_iter().enumerate() {
             let Some(bytes) = bytes else { continue };
@@ -298,6 +299,7 @@ macro_rules! stamp {
 stamp! {
     software_lz4 => SOFTWARE_LZ4,
     software_deflate => SOFTWARE_DEFLATE,
+    software_deflate_dynamic => SOFTWARE_DEFLATE_DYNAMIC,
     direct => DIRECT,
     qpl => QPL,
     qpl_software => QPL_SOFTWARE,

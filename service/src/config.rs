@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use zfolio_accel::{Backend, Codec, NodeId};
+use zfolio_accel::{Backend, Method, NodeId};
 
 /// An amount of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub enum Incompressible {
 pub struct Config {
     /// Where pages are compressed.
     pub backend: Backend,
-    /// The codec of new pages, or the backend's best.
-    pub codec: Option<Codec>,
+    /// How new pages are compressed, or the backend's best.
+    pub method: Option<Method>,
     /// The most pages in flight on one channel, 1 to 128.
     pub window: usize,
     /// The most memory for compressed pages, bookkeeping not included.
@@ -56,7 +56,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             backend: Backend::Auto,
-            codec: None,
+            method: None,
             window: 8,
             max_pool: Limit::Percent(20),
             accept_threshold_percent: 90,

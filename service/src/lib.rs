@@ -64,8 +64,8 @@ pub use stats::{NodeStats, Stats};
 pub use swap_device::SwapDevice;
 pub use tree::{MAX_SWAP_SLOTS, MAX_SWAP_TYPES};
 pub use zfolio_accel::{
-    Backend, BackendError, Channels, ChannelsConfig, Codec, DecodeError, EngineError, FallbackCounts, NodeId,
-    PAGE_SIZE, Page, PageBytes, Topology, TopologyError,
+    Backend, BackendError, Channels, ChannelsConfig, Codec, DecodeError, EngineError, FallbackCounts, Method,
+    NodeId, PAGE_SIZE, Page, PageBytes, Topology, TopologyError,
 };
 pub use zswap::Zswap;
 

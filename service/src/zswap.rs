@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zfolio_accel::{Channels, ChannelsConfig, Codec, ForkGuard, PAGE_SIZE, Topology};
+use zfolio_accel::{Channels, ChannelsConfig, ForkGuard, Method, PAGE_SIZE, Topology};
 
 use crate::claim::SlotGuard;
 use crate::config::{Config, Incompressible, Limit};
@@ -49,12 +49,13 @@ impl Zswap {
     /// See [`NewError`].
     pub fn new(config: Config) -> Result<Zswap, NewError> {
         let topology = Topology::read(&config.sysfs)?;
-        let channels = ChannelsConfig { backend: config.backend, codec: config.codec, window: config.window };
+        let channels =
+            ChannelsConfig { backend: config.backend, method: config.method, window: config.window };
         let channels = Channels::new(channels, &topology)?;
         Zswap::with_channels(config, &topology, channels)
     }
 
-    /// An empty store over channels of the caller's making; `config`'s backend, codec, window and sysfs are not
+    /// An empty store over channels of the caller's making; `config`'s backend, method, window and sysfs are not
     /// looked at.
     ///
     /// # Errors
@@ -141,9 +142,9 @@ impl Zswap {
         self.channels.report()
     }
 
-    /// The codec that new pages are stored with.
-    pub fn codec(&self) -> Codec {
-        self.channels.codec()
+    /// How new pages are compressed.
+    pub fn method(&self) -> Method {
+        self.channels.method()
     }
 
     /// Bytes of the pool that are in memory by the kernel's own account (mincore); none in a child of fork. Slow: it

@@ -6,7 +6,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use zfolio::{Codec, Config, Folio, NodeId, PAGE_SIZE, Page, PageBytes, SwapEntry, Zswap};
+use zfolio::{Config, Folio, Method, NodeId, PAGE_SIZE, Page, PageBytes, SwapEntry, Zswap};
 
 struct Counting;
 
@@ -111,8 +111,8 @@ fn pages_come_and_go_without_an_allocation() {
     let pages = pages();
     let entries: Vec<SwapEntry> = (0..PAGES).map(at).collect();
     let mut out = Page::zeroed_vec(PAGES);
-    for codec in Codec::ALL {
-        let config = Config { codec: Some(codec), warm_bytes: 1 << 40, ..Config::default() };
+    for method in Method::ALL {
+        let config = Config { method: Some(method), warm_bytes: 1 << 40, ..Config::default() };
         let zswap = Zswap::new(config).unwrap();
         zswap.swapon(0, 1 << 16).unwrap();
         for size in [1, 16] {
@@ -124,7 +124,7 @@ fn pages_come_and_go_without_an_allocation() {
             round(&zswap, &pages, size, &mut out, &entries);
             let warm = allocations();
             round(&zswap, &pages, size, &mut out, &entries);
-            assert_eq!(allocations() - warm, 0, "allocations with {codec} and folios of {size} pages");
+            assert_eq!(allocations() - warm, 0, "allocations with {method} and folios of {size} pages");
         }
         zswap.check().unwrap();
     }

@@ -122,7 +122,7 @@ fn begin(kind: &str, setup: &Setup, corpus: &Corpus, variant: &Variant) -> Line 
     let mut line = Line::default();
     line.add("kind", kind);
     line.add("corpus", corpus.name.as_str());
-    line.add("codec", variant.codec.name());
+    line.add("codec", variant.method.name());
     line.add("codec_reason", variant.codec_reason);
     line.add("backend", variant.backend.as_str());
     line.add("backend_report", variant.backend_report.as_str());

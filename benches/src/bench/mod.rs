@@ -362,7 +362,7 @@ impl Run<'_> {
                 }
                 let variant = outcomes[index].variant;
                 let label =
-                    format!("{}, {}, round {number} of {}", corpus.name, variant.codec, self.setup.rounds);
+                    format!("{}, {}, round {number} of {}", corpus.name, variant.method, self.setup.rounds);
                 let growth = &mut growths[index];
                 let round = round::run(number, crew, &variant.zswap, growth, &mut self.progress, &label);
                 json.round(self.setup, corpus, variant, &round)?;

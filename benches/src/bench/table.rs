@@ -46,7 +46,7 @@ pub(crate) fn header(setup: &Setup, outcome: &Outcome<'_>) -> String {
 fn codec_line(setup: &Setup, outcome: &Outcome<'_>) -> String {
     match setup.codec {
         None => "lz4 and deflate compared; --codec names one".to_owned(),
-        Some(_) => format!("{} ({})", outcome.variant.codec, outcome.variant.codec_reason),
+        Some(_) => format!("{} ({})", outcome.variant.method, outcome.variant.codec_reason),
     }
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn block(setup: &Setup, corpus: &Corpus, outcomes: &[(&Outcome<'_>, S
             .iter()
             .map(|(outcome, _)| {
                 let complete = outcome.rounds.iter().filter(|round| round.complete()).count();
-                format!("{} {complete} of {}", outcome.variant.codec, setup.rounds)
+                format!("{} {complete} of {}", outcome.variant.method, setup.rounds)
             })
             .collect();
         let _ = writeln!(text, "  INTERRUPTED: complete rounds: {}", rounds.join(", "));
@@ -111,7 +111,7 @@ pub(crate) fn block(setup: &Setup, corpus: &Corpus, outcomes: &[(&Outcome<'_>, S
                 .filter(|(count, ..)| *count > 0)
                 .map(|(count, noun, what)| format!("{} {what}", plural(*count, noun)))
                 .collect();
-            let _ = writeln!(text, "  {}: {}", outcome.variant.codec, told.join(", "));
+            let _ = writeln!(text, "  {}: {}", outcome.variant.method, told.join(", "));
         }
     }
     text
@@ -185,7 +185,7 @@ fn speed(folio_pages: u32, outcomes: &[(&Outcome<'_>, Summary)]) -> Table {
             ("read in order", "4K", prefix(Pass::Read)),
             ("load at random", "4K", prefix(Pass::Load)),
         ];
-        let mut codec = outcome.variant.codec.name();
+        let mut codec = outcome.variant.method.name();
         for (name, call, prefix) in passes {
             let figure = |name: &str| summary.get(&format!("{prefix}_{name}"));
             if figure("pages_per_s").is_none() {
@@ -213,7 +213,7 @@ fn memory(outcomes: &[(&Outcome<'_>, Summary)]) -> Table {
     for (outcome, summary) in outcomes {
         let whole = |name| median(summary.get(name), |value| format!("{value:.0}"));
         table.add_row([
-            outcome.variant.codec.name().to_owned(),
+            outcome.variant.method.name().to_owned(),
             median(summary.get("ratio"), |value| format!("{value:.3}")),
             density(summary.get("allocated_over_compressed")),
             median(summary.get("warm_bytes"), bytes),

@@ -1,7 +1,7 @@
-//! A store to measure: one codec, with the rest of the configuration alike.
+//! A store to measure: one method of compressing, with the rest of the configuration alike.
 
 use zfolio::{Config, Limit, Zswap};
-use zfolio_accel::{Backend, Codec, PAGE_SIZE};
+use zfolio_accel::{Backend, Method, PAGE_SIZE};
 
 use super::worker::SWAP_TYPE;
 use super::{BenchError, Setup};
@@ -13,6 +13,8 @@ pub(crate) enum CodecChoice {
     Lz4,
     /// DEFLATE that an Intel IAA can read
     Deflate,
+    /// The same with Huffman codes of each page's own: denser, slower
+    DeflateDynamic,
     /// The store's own choice for this machine
     Auto,
 }
@@ -29,7 +31,7 @@ pub(crate) enum BackendChoice {
 /// A store and how it came to be as it is. Its arena stays warm from round to round.
 pub(crate) struct Variant {
     pub(crate) zswap: Zswap,
-    pub(crate) codec: Codec,
+    pub(crate) method: Method,
     pub(crate) codec_reason: &'static str,
     /// The backend's name alone, and with the reason for it.
     pub(crate) backend: String,
@@ -40,17 +42,18 @@ impl Variant {
     /// Opens the stores to compare: what `--codec` names, or both codecs when it is not given.
     pub(crate) fn open_all(setup: &Setup, pages: u32) -> Result<Vec<Self>, BenchError> {
         let compared = "compared with the other codec, as none was asked for";
-        let codecs: &[(Option<Codec>, &'static str)] = match setup.codec {
-            Some(CodecChoice::Lz4) => &[(Some(Codec::Lz4), "asked for")],
-            Some(CodecChoice::Deflate) => &[(Some(Codec::Deflate), "asked for")],
+        let methods: &[(Option<Method>, &'static str)] = match setup.codec {
+            Some(CodecChoice::Lz4) => &[(Some(Method::Lz4), "asked for")],
+            Some(CodecChoice::Deflate) => &[(Some(Method::Deflate), "asked for")],
+            Some(CodecChoice::DeflateDynamic) => &[(Some(Method::DeflateDynamic), "asked for")],
             Some(CodecChoice::Auto) => &[(None, "chosen by auto")],
-            None => &[(Some(Codec::Lz4), compared), (Some(Codec::Deflate), compared)],
+            None => &[(Some(Method::Lz4), compared), (Some(Method::Deflate), compared)],
         };
-        codecs.iter().map(|(codec, reason)| Self::open(*codec, reason, setup, pages)).collect()
+        methods.iter().map(|(method, reason)| Self::open(*method, reason, setup, pages)).collect()
     }
 
     fn open(
-        codec: Option<Codec>,
+        method: Option<Method>,
         codec_reason: &'static str,
         setup: &Setup,
         pages: u32,
@@ -65,11 +68,11 @@ impl Variant {
         // A warm round is warm all through, whatever the size of the corpus.
         let warm_bytes = memory_bytes;
         let config =
-            Config { backend, codec, window: setup.window, max_pool, warm_bytes, ..Config::default() };
+            Config { backend, method, window: setup.window, max_pool, warm_bytes, ..Config::default() };
         let zswap = Zswap::new(config).map_err(|error| BenchError::Store(error.to_string()))?;
         zswap.swapon(SWAP_TYPE, pages).map_err(|error| BenchError::Store(error.to_string()))?;
         let backend_report = zswap.backend_report().to_string();
         let backend = backend_report.split([' ', ':', '(']).next().unwrap_or_default().to_owned();
-        Ok(Self { codec: zswap.codec(), zswap, codec_reason, backend, backend_report })
+        Ok(Self { method: zswap.method(), zswap, codec_reason, backend, backend_report })
     }
 }

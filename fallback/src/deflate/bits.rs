@@ -45,6 +45,11 @@ impl<'a> BitWriter<'a> {
         Ok(())
     }
 
+    /// Bits that still fit, besides those that wait.
+    pub(super) fn room(&self) -> u64 {
+        8 * (self.dst.len() - self.at) as u64 - u64::from(self.waiting_len)
+    }
+
     /// Fills the last byte with zero bits and returns the number of bytes stored.
     pub(super) fn finish(mut self) -> Result<usize, Overflow> {
         self.waiting_len = self.waiting_len.next_multiple_of(8);

@@ -4,14 +4,14 @@
 //! and everything else from its lowest, so the codes here are already reversed: whoever appends an entry's
 //! bits to a little-endian bit buffer has written the symbol.
 
-/// Shortest match the format can name.
-pub(super) const SHORTEST: usize = 3;
-/// Longest match the format can name.
-pub(super) const LONGEST: usize = 258;
 /// The symbol that ends a block is this many zero bits.
 pub(super) const END_OF_BLOCK_LEN: u32 = 7;
-/// Three bits: this block is the last one, and its code is the fixed one.
-pub(super) const LAST_FIXED_BLOCK: u64 = 0b011;
+/// Three bits: a block with the fixed code, and more blocks after it.
+pub(super) const BLOCK: u64 = 0b010;
+/// The last block, with the fixed code.
+pub(super) const LAST_BLOCK: u64 = BLOCK | 1;
+
+use super::symbols::{self, LONGEST, SHORTEST, Symbol};
 
 /// The lowest `len` bits of `code`, in reverse order.
 const fn reversed(code: u32, len: u32) -> u32 {
@@ -44,18 +44,9 @@ static LENGTH: [u32; 256] = {
     let mut table = [0; 256];
     let mut len = SHORTEST;
     while len <= LONGEST {
-        let offset = (len - SHORTEST) as u32;
-        // Lengths 3 to 10 have a symbol each; from there on, four symbols share a number of extra bits.
-        let (number, extra, extra_len) = if len == LONGEST {
-            (285, 0, 0)
-        } else if offset < 8 {
-            (257 + offset, 0, 0)
-        } else {
-            let extra_len = offset.ilog2() - 2;
-            (257 + 4 * extra_len + (offset >> extra_len), offset & ((1 << extra_len) - 1), extra_len)
-        };
-        let (code, code_len) = symbol(number);
-        table[len - SHORTEST] = code | extra << code_len | (code_len + extra_len) << 24;
+        let Symbol { number, extra, extra_len } = symbols::length_symbol(len);
+        let (code, code_len) = symbol(number as u32);
+        table[len - SHORTEST] = code | (extra as u32) << code_len | (code_len + extra_len as u32) << 24;
         len += 1;
     }
     table
@@ -99,14 +90,9 @@ pub(super) fn matched(len: usize, distance: usize) -> (u64, u32) {
     debug_assert!((SHORTEST..=LONGEST).contains(&len) && distance > 0);
     let length = LENGTH[(len - SHORTEST) & 0xff];
     let length_len = length >> 24;
-    // From distance 5 on, two symbols share a number of extra bits. The `| 2` brings the four distances
-    // before that, which have a symbol each, under the same arithmetic.
-    let offset = distance as u32 - 1;
-    let extra_len = (offset | 2).ilog2() - 1;
-    let number = 2 * extra_len + (offset >> extra_len);
-    let extra = offset & ((1 << extra_len) - 1);
-    let distance = u32::from(DISTANCE[number as usize & 31]) | extra << 5;
-    (u64::from(length & 0xff_ffff) | u64::from(distance) << length_len, length_len + 5 + extra_len)
+    let Symbol { number, extra, extra_len } = symbols::distance(distance);
+    let distance = u64::from(DISTANCE[usize::from(number) & 31]) | u64::from(extra) << 5;
+    (u64::from(length & 0xff_ffff) | distance << length_len, length_len + 5 + u32::from(extra_len))
 }
 
 #[cfg(test)]
@@ -121,7 +107,7 @@ mod tests {
             (0..4096_u32).map(|at| (at.wrapping_mul(0x9e37_79b1) >> 24) as u8).collect();
         let mut stream = vec![0; 5000 + 4 * matches.len()];
         let mut out = BitWriter::new(&mut stream);
-        out.put((LAST_FIXED_BLOCK, 3));
+        out.put((LAST_BLOCK, 3));
         for four in expected.as_chunks::<4>().0 {
             let (bits, ends) = four_literals(u64::from(u32::from_le_bytes(*four)) | 0xfedc_ba98 << 32);
             out.put((bits, (ends >> 32) as u32 & 63));

@@ -14,9 +14,9 @@ fn load(zswap: &Zswap, offset: usize) -> Result<PageBytes, LoadError> {
 }
 
 #[test]
-fn what_goes_in_comes_out_once_with_every_codec_and_folio_size() {
-    for codec in Codec::ALL {
-        let zswap = store_with(Config { codec: Some(codec), ..Config::default() });
+fn what_goes_in_comes_out_once_with_every_method_and_folio_size() {
+    for method in Method::ALL {
+        let zswap = store_with(Config { method: Some(method), ..Config::default() });
         let pages = pages(1024, 1);
         for size in [1, 2, 16, 512] {
             for (k, chunk) in pages.chunks(size).enumerate() {
@@ -27,8 +27,8 @@ fn what_goes_in_comes_out_once_with_every_codec_and_folio_size() {
             for (offset, page) in pages.iter().enumerate() {
                 let mut read = [0xee; PAGE_SIZE];
                 zswap.read(at(offset), &mut read).unwrap();
-                assert!(read == *page, "{codec}: read of page {offset}");
-                assert!(load(&zswap, offset) == Ok(*page), "{codec}: load of page {offset}");
+                assert!(read == *page, "{method}: read of page {offset}");
+                assert!(load(&zswap, offset) == Ok(*page), "{method}: load of page {offset}");
                 assert_eq!(load(&zswap, offset), Err(LoadError::NotFound), "a load takes the page");
             }
             zswap.check().unwrap();

@@ -52,7 +52,7 @@ fn for_every_step(old: bool, operation: impl Fn(&Zswap, &str), after: impl Fn(&Z
     let machines = [Topology::single_node(), machine(&[0, 1])];
     let mut most = 0;
     for topology in &machines {
-        let config = Config { warm_bytes: 4 * 4096, codec: Some(Codec::Lz4), ..Config::default() };
+        let config = Config { warm_bytes: 4 * 4096, method: Some(Method::Lz4), ..Config::default() };
         for step in 1.. {
             let (zswap, neighbours) = prepared(topology, &config, old);
             let what = format!("step {step} on {} nodes", topology.nodes().len());

@@ -9,7 +9,7 @@ mod zspool;
 
 use std::fs;
 
-use zfolio_accel::{Channels, ChannelsConfig, Codec, PAGE_SIZE, PageBytes, Topology};
+use zfolio_accel::{Channels, ChannelsConfig, Codec, Method, PAGE_SIZE, PageBytes, Topology};
 
 use crate::{Config, Folio, Limit, NodeId, SwapEntry, Zswap};
 
@@ -92,7 +92,8 @@ pub(crate) fn machine(nids: &[u16]) -> Topology {
 
 /// A store on a made-up machine, with a swap area of 65536 slots.
 pub(crate) fn store_on(topology: &Topology, config: Config) -> Zswap {
-    let channels = ChannelsConfig { codec: config.codec, window: config.window, ..ChannelsConfig::default() };
+    let channels =
+        ChannelsConfig { method: config.method, window: config.window, ..ChannelsConfig::default() };
     let channels = Channels::new(channels, topology).unwrap();
     let zswap = Zswap::with_channels(config, topology, channels).unwrap();
     zswap.swapon(0, 1 << 16).unwrap();

@@ -74,7 +74,7 @@ impl Model {
         let unlimited = random.below(2) == 0;
         let few = |random: &mut Random| Limit::Bytes((random.below(400) * PAGE_SIZE) as u64);
         let config = Config {
-            codec: Some(Codec::ALL[random.below(2)]),
+            method: Some(Method::ALL[random.below(Method::ALL.len())]),
             window: 1 + random.below(128),
             max_pool: if unlimited { Limit::Bytes(1 << 40) } else { few(&mut random) },
             accept_threshold_percent: [0, 50, 90, 100][random.below(4)],
@@ -89,7 +89,7 @@ impl Model {
         };
         let incompressible = config.incompressible;
         let channels =
-            ChannelsConfig { codec: config.codec, window: config.window, ..ChannelsConfig::default() };
+            ChannelsConfig { method: config.method, window: config.window, ..ChannelsConfig::default() };
         let channels = Channels::new(channels, topology).unwrap();
         let zswap = Zswap::with_channels(config, topology, channels).unwrap();
         let mut model = Model {

@@ -383,8 +383,8 @@ fn nap(_: &mut Actor<'_>) {
 
 #[test]
 fn each_slot_behaves_as_if_operations_came_one_after_another() {
-    for (seed, codec) in Codec::ALL.into_iter().enumerate() {
-        run(Config { codec: Some(codec), ..Config::default() }, 2500, seed as u64, nap);
+    for (seed, method) in Method::ALL.into_iter().enumerate() {
+        run(Config { method: Some(method), ..Config::default() }, 2500, seed as u64, nap);
     }
 }
 
