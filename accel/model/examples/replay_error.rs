@@ -45,7 +45,8 @@ fn main() {
             .collect();
         times.sort_unstable();
         let told = Timing::SPR.movdir64b * window as u64 + Timing::SPR.base;
-        let (low, median, high) = (times[times.len() / 20], times[times.len() / 2], times[times.len() * 19 / 20]);
+        let (low, median, high) =
+            (times[times.len() / 20], times[times.len() / 2], times[times.len() * 19 / 20]);
         println!("{window:>2} in flight: told {told} ns, measured {median} ns [{low} .. {high}]");
     }
 }
