@@ -8,6 +8,7 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 pub mod accfg;
+pub mod aecs;
 mod completion;
 mod descriptor;
 pub mod dl;
