@@ -23,6 +23,12 @@ pub trait Memory {
     /// Writes a completion record whose first byte is its status: all but that byte first, then it, with release
     /// ordering, so that who sees the status sees the rest and all earlier writes too.
     fn write_record(&self, addr: u64, record: &[u8; 64]) -> Result<(), Fault>;
+
+    /// Asks for a page that faulted, as a device does that blocks on faults. True if it may be there now.
+    fn request_page(&self, fault: Fault) -> bool {
+        let _ = fault;
+        false
+    }
 }
 
 /// The memory of a process, by its id: system calls answer a bad address with an error, never a crash, so it may
@@ -77,7 +83,7 @@ impl Memory for OtherProcess {
     }
 
     fn write_record(&self, addr: u64, record: &[u8; 64]) -> Result<(), Fault> {
-        self.write(addr + 1, &record[1..])?;
+        self.write(addr.wrapping_add(1), &record[1..])?;
         // A system call of its own: the kernel's locks in between order it after the first.
         self.write(addr, &record[..1])
     }
@@ -149,7 +155,7 @@ impl Memory for ThisProcess {
     }
 
     fn write_record(&self, addr: u64, record: &[u8; 64]) -> Result<(), Fault> {
-        self.write(addr + 1, &record[1..])?;
+        self.write(addr.wrapping_add(1), &record[1..])?;
         let status = std::ptr::with_exposed_provenance_mut::<u8>(addr as usize);
         // SAFETY: as in `write`; a byte is aligned, and who polls it does so by atomic reads.
         #[allow(unsafe_code)]

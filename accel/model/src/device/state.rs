@@ -76,8 +76,6 @@ pub(super) struct State {
     summary: Summary,
     /// Answers known beforehand, on the replay clock.
     table: Option<Table>,
-    /// Descriptors in all queues and engines.
-    outstanding: usize,
 }
 
 impl State {
@@ -101,7 +99,6 @@ impl State {
             rules: Rules::new(config.faults.clone()),
             summary: Summary::default(),
             table: (config.clock == Clock::Replay).then(Table::default),
-            outstanding: 0,
         }
     }
 
@@ -193,9 +190,6 @@ impl State {
             }
         }
         self.summary.taken += 1;
-        self.outstanding += 1;
-        let deep = self.outstanding.min(Summary::IN_FLIGHT - 1);
-        self.summary.in_flight[deep] += 1;
         let effects = self.rules.effects(id, descriptor);
         let capabilities = &self.devices[usize::from(id.device)].capabilities;
         let answer =
@@ -216,9 +210,8 @@ impl State {
     pub(super) fn abort(&mut self, id: QueueId) -> bool {
         let Some(queue) = self.queue_mut(id) else { return false };
         queue.enabled = false;
-        let abandoned = queue.waiting.drain(..).count();
-        self.summary.abandoned += abandoned as u64;
-        self.outstanding -= abandoned;
+        let abandoned = queue.waiting.drain(..).count() as u64;
+        self.summary.abandoned += abandoned;
         true
     }
 
@@ -338,7 +331,6 @@ impl State {
 
     fn complete(&mut self, memory: &dyn Memory, op: &Op) -> bool {
         self.queue_mut(op.queue).expect("it took the descriptor").in_flight -= 1;
-        self.outstanding -= 1;
         let record = self.execute(memory, op);
         let key = (op.descriptor.opcode(), record.status, record.error_code);
         *self.summary.completed.entry(key).or_default() += 1;

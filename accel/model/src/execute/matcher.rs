@@ -1,0 +1,138 @@
+//! The compressor's search for matches, near the device's: a hash of three bytes, 1024 buckets of 4 positions, 4 KiB
+//! of history, and the first search result taken.
+//!
+//! What the device's own search finds is not published but for this geometry. A better search would flatter the device.
+
+use super::access::Access;
+use super::checksum::Checksums;
+use super::stop::Stop;
+use super::window::HISTORY;
+
+const HASH_BITS: u32 = 10;
+const WAYS: usize = 4;
+const SHORTEST: usize = 3;
+pub(crate) const LONGEST: usize = 258;
+
+/// Input that is searched between two reads.
+const ROOM: usize = 16 * 1024;
+
+/// A symbol of the compressed data, before it has a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
+    Literal(u8),
+    Match { len: u16, distance: u16 },
+}
+
+/// Buffers that can be used again.
+pub(crate) struct Matcher {
+    buffer: [u8; HISTORY + ROOM + LONGEST],
+    /// Positions plus one, the latest at the front.
+    buckets: [[u32; WAYS]; 1 << HASH_BITS],
+}
+
+impl Matcher {
+    pub(crate) const EMPTY: Matcher =
+        Matcher { buffer: [0; HISTORY + ROOM + LONGEST], buckets: [[0; WAYS]; 1 << HASH_BITS] };
+
+    /// Reads source 1 and gives its tokens, in order, each with certainty the same for the same input.
+    pub(crate) fn tokens(
+        &mut self,
+        access: &Access<'_>,
+        (mut addr, size): (u64, u32),
+        all_literals: bool,
+        checksums: &mut Checksums,
+        mut token: impl FnMut(Token) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        self.buckets.fill([0; WAYS]);
+        let mut left = size as usize;
+        // Of the whole input, `base` is where the buffer begins; of the buffer, `at` is where to go on.
+        let (mut base, mut at, mut end) = (0, 0, 0);
+        loop {
+            let new = left.min(self.buffer.len() - end);
+            access.read(addr, &mut self.buffer[end..end + new])?;
+            checksums.update(&self.buffer[end..end + new]);
+            addr = addr.wrapping_add(new as u64);
+            left -= new;
+            end += new;
+            // The longest match needs so many bytes.
+            let until = if left == 0 { end } else { end - LONGEST };
+            while at < until {
+                let found = if all_literals { None } else { self.find(base, at, end) };
+                match found {
+                    Some((len, distance)) => {
+                        token(Token::Match { len: len as u16, distance: distance as u16 })?;
+                        for passed in at + 1..at + len {
+                            self.remember(base, passed, end);
+                        }
+                        at += len;
+                    }
+                    None => {
+                        token(Token::Literal(self.buffer[at]))?;
+                        at += 1;
+                    }
+                }
+            }
+            if left == 0 {
+                return Ok(());
+            }
+            let gone = at - HISTORY;
+            self.buffer.copy_within(gone..end, 0);
+            base += gone as u32;
+            at -= gone;
+            end -= gone;
+        }
+    }
+
+    /// The longest match at `at` that the bucket knows, the nearest of equal ones; remembers `at`.
+    fn find(&mut self, base: u32, at: usize, end: usize) -> Option<(usize, usize)> {
+        let slot = slot(&self.buffer[..end], at)?;
+        let bucket = &mut self.buckets[slot];
+        let here = base + at as u32;
+        let most = LONGEST.min(end - at);
+        let (mut best, mut far) = (0, 0);
+        for &entry in bucket.iter() {
+            let distance = (here + 1).wrapping_sub(entry) as usize;
+            if entry == 0 || distance > HISTORY {
+                break;
+            }
+            let len = common(&self.buffer[at - distance..], &self.buffer[at..at + most]);
+            if len > best {
+                (best, far) = (len, distance);
+            }
+        }
+        bucket.copy_within(0..WAYS - 1, 1);
+        bucket[0] = here + 1;
+        (best >= SHORTEST).then_some((best, far))
+    }
+
+    fn remember(&mut self, base: u32, at: usize, end: usize) {
+        if let Some(slot) = slot(&self.buffer[..end], at) {
+            let bucket = &mut self.buckets[slot];
+            bucket.copy_within(0..WAYS - 1, 1);
+            bucket[0] = base + at as u32 + 1;
+        }
+    }
+}
+
+/// The bucket of the three bytes at `at`, if there are three.
+#[inline(always)]
+fn slot(buffer: &[u8], at: usize) -> Option<usize> {
+    let &[a, b, c] = buffer.get(at..)?.first_chunk()?;
+    let three = u32::from_le_bytes([a, b, c, 0]);
+    // The multiplier is 2^32 divided by the golden ratio.
+    Some((three.wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS)) as usize)
+}
+
+/// How many bytes of `b` equal those of `a`, which is longer.
+#[inline(always)]
+fn common(a: &[u8], b: &[u8]) -> usize {
+    let mut len = 0;
+    for (x, y) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
+        let unequal = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+        if unequal != 0 {
+            return len + unequal.trailing_zeros() as usize / 8;
+        }
+        len += 8;
+    }
+    len + a[len..].iter().zip(&b[len..]).take_while(|(x, y)| x == y).count()
+}
