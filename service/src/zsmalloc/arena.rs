@@ -32,6 +32,9 @@ const REGION_LEN: usize = SLOT_LEN << REGION_SLOTS_BITS;
 /// 3 TiB of address space at most.
 const MAX_REGIONS: u32 = 1 << 16;
 
+/// Pages from which on a call that populates them costs less than a fault for each: 1.76 us a page against 1.26 for one
+/// page, 1.31 for four, 1.2 for sixteen (Linux 6.18 in a VM).
+const POPULATE_RUN: usize = 4;
 /// Tries of a populate that the kernel asks to repeat.
 const POPULATE_TRIES: usize = 16;
 
@@ -421,6 +424,10 @@ fn map(len: usize) -> io::Result<NonNull<u8>> {
 
 /// Has the kernel put memory behind pages of a region that have none.
 fn touch(first: NonNull<u8>, pages: usize) -> io::Result<()> {
+    if pages < POPULATE_RUN {
+        write_to_each(first, pages);
+        return Ok(());
+    }
     for _ in 0..POPULATE_TRIES {
         // SAFETY: the range is part of a region of ours; populating changes no byte of it.
         let result =
@@ -431,17 +438,23 @@ fn touch(first: NonNull<u8>, pages: usize) -> io::Result<()> {
         match io::Error::last_os_error().raw_os_error() {
             Some(libc::EINTR | libc::EAGAIN) => {}
             Some(libc::EINVAL) => {
-                // Linux before 5.14 has no MADV_POPULATE_WRITE: a write to each page does the same.
-                for page in 0..pages {
-                    // SAFETY: the page is ours, writable, and holds nothing yet.
-                    unsafe { first.add(page * PAGE_SIZE).write_volatile(0) };
-                }
+                // Linux before 5.14 has no MADV_POPULATE_WRITE.
+                write_to_each(first, pages);
                 return Ok(());
             }
             _ => break,
         }
     }
     Err(io::Error::last_os_error())
+}
+
+/// What a populate does, by a fault for each page. (Out of memory is the same for both: the kernel gives a page or ends
+/// somebody, it does not refuse one.)
+fn write_to_each(first: NonNull<u8>, pages: usize) {
+    for page in 0..pages {
+        // SAFETY: the page is part of a region of ours, writable, and holds nothing yet.
+        unsafe { first.add(page * PAGE_SIZE).write_volatile(0) };
+    }
 }
 
 /// Gives the memory of these pages back; their bytes are lost.
