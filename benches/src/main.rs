@@ -8,6 +8,7 @@
 
 mod bench;
 mod capture;
+mod compare;
 mod corpus;
 mod interrupt;
 mod machine;
@@ -15,6 +16,8 @@ mod memory;
 mod os;
 mod progress;
 mod quantity;
+mod statistics;
+mod verdict;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -37,6 +40,7 @@ struct Cli {
 enum Command {
     Bench(bench::BenchArgs),
     Capture(capture::CaptureArgs),
+    Compare(compare::CompareArgs),
     /// Build the data of the live-memory corpus and wait (what `capture --self` captures)
     #[command(name = corpus::live::SUBCOMMAND, hide = true)]
     Workload,
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Bench(args) => bench::run(args, &interrupt).map_err(|error| error.to_string()),
         Command::Capture(args) => capture::run(args, &interrupt).map_err(|error| error.to_string()),
+        Command::Compare(args) => compare::run(args).map_err(|error| error.to_string()),
         Command::Workload => unreachable!("served above"),
     };
     result.unwrap_or_else(|message| fail(&message))

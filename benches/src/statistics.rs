@@ -1,0 +1,141 @@
+//! Statistics of benchmarks: figures of rounds, and the ratio of two things that were measured in pairs.
+//!
+//! Machines that others use too give figures with long tails, so everything here is made of ranks and medians;
+//! nothing assumes a normal distribution, and nothing is dropped.
+
+/// Values in order, of which the questions below are asked.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sample(Vec<f64>);
+
+/// An estimate and the interval that holds the truth at the asked level.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Interval {
+    pub(crate) estimate: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+}
+
+impl Interval {
+    /// The same after `f`, which is increasing.
+    pub(crate) fn map(self, f: impl Fn(f64) -> f64) -> Interval {
+        Interval { estimate: f(self.estimate), low: f(self.low), high: f(self.high) }
+    }
+
+    /// Half of its length.
+    pub(crate) fn half_width(self) -> f64 {
+        (self.high - self.low) / 2.0
+    }
+}
+
+impl Sample {
+    /// A sample of finite values; none if there is no value.
+    pub(crate) fn new(mut values: Vec<f64>) -> Option<Sample> {
+        values.retain(|value| value.is_finite());
+        values.sort_unstable_by(f64::total_cmp);
+        (!values.is_empty()).then_some(Sample(values))
+    }
+
+    /// How many values there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The values after `f`; none if no value is finite then.
+    pub(crate) fn map(&self, f: impl Fn(f64) -> f64) -> Option<Sample> {
+        Sample::new(self.0.iter().copied().map(f).collect())
+    }
+
+    /// The middle value, or the mean of the two middle ones.
+    pub(crate) fn median(&self) -> f64 {
+        middle(&self.0)
+    }
+
+    /// How much higher `other` lies (Hodges and Lehmann's shift), with the interval of the rank-sum test of Mann, Whitney
+    /// and Wilcoxon: exact for two samples that differ by a shift alone. None if there are too few values for `level`:
+    /// five in each are enough for 0.99.
+    pub(crate) fn shift(&self, other: &Sample, level: f64) -> Option<Interval> {
+        let mut differences = Vec::with_capacity(self.len() * other.len());
+        for from in &self.0 {
+            differences.extend(other.0.iter().map(|to| to - from));
+        }
+        differences.sort_unstable_by(f64::total_cmp);
+        let cut = rank_sum_cut(self.len(), other.len(), (1.0 - level) / 2.0)?;
+        let (low, high) = (differences[cut], differences[differences.len() - 1 - cut]);
+        Some(Interval { estimate: middle(&differences), low, high })
+    }
+}
+
+/// The middle of ordered values, of which there is one at least.
+fn middle(ordered: &[f64]) -> f64 {
+    (ordered[(ordered.len() - 1) / 2] + ordered[ordered.len() / 2]) / 2.0
+}
+
+/// How many of the lowest differences of pairs lie outside an interval whose tails are at most `tail` each: the largest
+/// k for which a rank sum of `m` and `n` values that is off by k or less is that unlikely. None if even 0 is likelier.
+fn rank_sum_cut(m: usize, n: usize, tail: f64) -> Option<usize> {
+    // In how many of all orders of m and n values are u pairs the wrong way round? The last of the m + n is one of
+    // the m, and then is behind n others, or one of the n: so the counts of fewer values give those of more.
+    let mut orders = vec![vec![0.0; m * n + 1]; m + 1];
+    orders.iter_mut().for_each(|counts| counts[0] = 1.0);
+    for others in 1..=n {
+        for own in 1..=m {
+            for u in (0..=m * n).rev() {
+                let behind = if u >= others { orders[own - 1][u - others] } else { 0.0 };
+                orders[own][u] += behind;
+            }
+        }
+    }
+    let all: f64 = orders[m].iter().sum();
+    let chance: Vec<f64> = orders[m].iter().map(|count| count / all).collect();
+    last_below(&chance, tail)
+}
+
+/// The last value up to which the chances add up to at most `tail`.
+fn last_below(chance: &[f64], tail: f64) -> Option<usize> {
+    let mut below = 0.0;
+    let fits = chance.iter().take_while(|chance| {
+        below += **chance;
+        below <= tail
+    });
+    fits.count().checked_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(values: &[f64]) -> Sample {
+        Sample::new(values.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn median_does_not_care_for_one_wild_value() {
+        assert_eq!(sample(&[3.0, 1.0, 2.0, 4.0, 1e9]).median(), 3.0);
+        assert_eq!(sample(&[1.0, 2.0, 3.0, 1e9]).median(), 2.5);
+        assert_eq!(Sample::new(vec![f64::NAN]), None);
+    }
+
+    #[test]
+    fn cuts_are_those_of_the_printed_tables_of_the_rank_sum_test() {
+        for (m, n, five, one) in [
+            (5, 5, Some(2), Some(0)),
+            (8, 10, Some(17), Some(11)),
+            (10, 8, Some(17), Some(11)),
+            (20, 20, Some(127), Some(105)),
+        ] {
+            assert_eq!(rank_sum_cut(m, n, 0.025), five, "{m} {n}");
+            assert_eq!(rank_sum_cut(m, n, 0.005), one, "{m} {n}");
+        }
+        assert_eq!(rank_sum_cut(4, 4, 0.005), None, "four and four cannot say 99 %");
+    }
+
+    #[test]
+    fn shift_is_how_much_higher_the_other_lies() {
+        let (low, high) =
+            (sample(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), sample(&[11.0, 12.0, 13.0, 14.0, 15.0, 16.0]));
+        let shift = low.shift(&high, 0.99).unwrap();
+        assert_eq!(shift.estimate, 10.0);
+        assert!(shift.low > 5.0 && shift.high < 15.0, "{shift:?}");
+        assert!(low.shift(&low, 0.99).unwrap().low < 0.0);
+    }
+}
