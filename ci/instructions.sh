@@ -35,10 +35,11 @@ count() {
 }
 
 [ "${1:-}" != --where ] || WHERE=1
-# Budgets are what is, and 8 % (C libraries copy bytes differently on other CPUs). The aims are
-# 600 for a page of a 64K store, which is met, and 350 for a load, which is not.
+# Budgets are what is, and 8 % (C libraries copy bytes differently on other CPUs). The aims, around the codec, are 600 for
+# a page of a 64K store and 350 for a load; of what is counted for a load, 11 are the measuring loop's and 12 the trivial
+# codec's.
 count store-64K measured_store store 16 555
 count store-4K measured_store store 1 1100
-count load measured_load load 1 430
-count load_batch-16 measured_load_batch load_batch 1 615
+count load measured_load load 1 400
+count load_batch-16 measured_load_batch load_batch 1 605
 [ "$fail" = 0 ] || { echo "over budget: see ci/instructions.sh --where"; exit 1; }

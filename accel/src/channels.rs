@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zfolio_fallback::Method;
 
-use crate::try_lock::TryLock;
+use crate::try_lock::{TryLock, TryLockGuard};
 use crate::{Channel, Engine, EngineError, Topology, numa, thread_index};
 
 /// Kept channels for each package and purpose. A thread starts at its own number and takes the first free one.
@@ -202,34 +202,30 @@ impl Channels {
             Purpose::Store => &self.packages[package].store,
             Purpose::Load => &self.packages[package].load,
         };
-        if let Some(mut kept) = kept[thread_index() % KEPT_CHANNELS].try_lock()
-            && let Some(channel) = &mut *kept
-        {
-            return work(channel);
-        }
-        self.with_another(kept, package, purpose, work)
+        let usual = kept[thread_index() % KEPT_CHANNELS].try_lock().filter(|kept| kept.is_some());
+        let Some(mut channel) = usual.or_else(|| self.another(kept, package, purpose)) else {
+            return work(&mut self.make(package, purpose));
+        };
+        work(channel.as_mut().expect("there already, or made by `another`"))
     }
 
-    /// For a thread that finds its usual channel taken, or not made yet. A panic in somebody's sink does no harm: the
-    /// engine is as good as new (its rule), and nothing else is in there.
+    /// For a thread that finds its usual channel taken, or not made yet: the first free one, if there is one. A panic in
+    /// somebody's sink does no harm to it: the engine is as good as new (its rule), and nothing else is in there.
     #[cold]
-    fn with_another<T>(
+    fn another<'k>(
         &self,
-        kept: &Kept,
+        kept: &'k Kept,
         package: usize,
         purpose: Purpose,
-        work: impl FnOnce(&mut Channel) -> T,
-    ) -> T {
-        let make = || self.make(u16::try_from(package).expect("packages are numbered by u16"), purpose);
-        for step in 0..KEPT_CHANNELS {
-            if let Some(mut kept) = kept[(thread_index() + step) % KEPT_CHANNELS].try_lock() {
-                return work(kept.get_or_insert_with(make));
-            }
-        }
-        work(&mut make())
+    ) -> Option<TryLockGuard<'k, Option<Channel>>> {
+        let mut kept =
+            (0..KEPT_CHANNELS).find_map(|step| kept[(thread_index() + step) % KEPT_CHANNELS].try_lock())?;
+        kept.get_or_insert_with(|| self.make(package, purpose));
+        Some(kept)
     }
 
-    fn make(&self, package: u16, purpose: Purpose) -> Channel {
+    fn make(&self, package: usize, purpose: Purpose) -> Channel {
+        let package = u16::try_from(package).expect("packages are numbered by u16");
         let Maker { make, method, window } = &self.maker;
         match make {
             None => Channel::software(*method, *window, Arc::clone(&self.fallbacks)),

@@ -226,15 +226,22 @@ impl<'s> SlotGuard<'s> {
         SlotGuard { store, slot, id, entry }
     }
 
-    /// The guard of a compressed page, which most are.
+    /// Goes on with the guard of a compressed page, which most are, or with this one, and with `page`. (By two closures, for an enum of
+    /// both would be written to memory and read again.)
     #[inline(always)]
-    pub(crate) fn compressed(self) -> Result<CompressedGuard<'s>, SlotGuard<'s>> {
-        match self.entry.map(|entry| (entry, entry.contents())) {
-            Some((entry, Contents::Object { object, codec: Some(codec), crc })) => {
-                let header = self.store.pool.header(object);
-                Ok(CompressedGuard { guard: self, entry, object, header, codec, crc })
-            }
-            _ => Err(self),
+    pub(crate) fn if_compressed<P, T>(
+        self,
+        page: P,
+        compressed: impl FnOnce(CompressedGuard<'s>, P) -> T,
+        otherwise: impl FnOnce(SlotGuard<'s>, P) -> T,
+    ) -> T {
+        if let Some(entry) = self.entry
+            && let Contents::Object { object, codec: Some(codec), crc } = entry.contents()
+        {
+            let header = self.store.pool.header(object);
+            compressed(CompressedGuard { guard: self, entry, object, header, codec, crc }, page)
+        } else {
+            otherwise(self, page)
         }
     }
 
@@ -269,8 +276,7 @@ impl<'s> SlotGuard<'s> {
     #[inline(always)]
     pub(crate) fn prefetch_neighbours(&self) {
         if let Some(entry) = self.entry {
-            self.store.slab.prefetch(entry.prev.load(Ordering::Relaxed));
-            self.store.slab.prefetch(entry.next.load(Ordering::Relaxed));
+            self.store.prefetch_neighbours(entry);
         }
     }
 
@@ -330,7 +336,7 @@ impl CompressedGuard<'_> {
     /// As [`SlotGuard::prefetch_neighbours`].
     #[inline(always)]
     pub(crate) fn prefetch_neighbours(&self) {
-        self.guard.prefetch_neighbours();
+        self.guard.store.prefetch_neighbours(self.entry);
     }
 
     /// As [`SlotGuard::mark_referenced`].
@@ -350,12 +356,25 @@ impl CompressedGuard<'_> {
 }
 
 impl Drop for SlotGuard<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        self.slot.unlock(&self.store.lot, self.id);
+        unlock_with(self.store, self.slot, self.id);
     }
 }
 
+/// Drop's work, by values: so that guards, which drop would have the address of, stay in registers.
+#[inline(never)]
+fn unlock_with(store: &Zswap, slot: &Slot, id: u32) {
+    slot.unlock(&store.lot, id);
+}
+
 impl Zswap {
+    #[inline(always)]
+    fn prefetch_neighbours(&self, entry: &Entry) {
+        self.slab.prefetch(entry.prev.load(Ordering::Relaxed));
+        self.slab.prefetch(entry.next.load(Ordering::Relaxed));
+    }
+
     /// Frees what a published entry holds, and the entry. The caller holds its slot.
     #[inline]
     fn release(&self, id: u32) {

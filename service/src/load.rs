@@ -23,15 +23,14 @@ impl Zswap {
     /// # Errors
     /// See [`LoadError`]. The entry is kept, and the bytes of `page` are undefined.
     pub fn load(&self, entry: SwapEntry, page: &mut PageBytes) -> Result<(), LoadError> {
-        match self.lock_for_load(entry, &Cell::new(None))?.compressed() {
-            Ok(guard) => {
-                guard.prefetch_neighbours();
-                self.decompress(entry, &guard, page)?;
-                guard.remove();
-                Ok(())
-            }
-            Err(guard) => self.load_simple(entry, guard, page),
-        }
+        let guard = self.lock_for_load(entry, &Cell::new(None))?;
+        let compressed = |guard: CompressedGuard<'_>, page: &mut PageBytes| {
+            guard.prefetch_neighbours();
+            self.decompress(entry, &guard, page)?;
+            guard.remove();
+            Ok(())
+        };
+        guard.if_compressed(page, compressed, |guard, page| self.load_simple(entry, guard, page))
     }
 
     /// Loads the page of `entry` into `page` and keeps it in the store, where it counts as used again.
@@ -39,17 +38,17 @@ impl Zswap {
     /// # Errors
     /// As [`load`](Zswap::load).
     pub fn read(&self, entry: SwapEntry, page: &mut PageBytes) -> Result<(), LoadError> {
-        match self.lock_for_load(entry, &Cell::new(None))?.compressed() {
-            Ok(guard) => {
-                self.decompress(entry, &guard, page)?;
-                guard.mark_referenced();
-            }
-            Err(guard) => {
-                self.simple(entry, guard.held(), page)?;
-                guard.mark_referenced();
-            }
-        }
-        Ok(())
+        let guard = self.lock_for_load(entry, &Cell::new(None))?;
+        let compressed = |guard: CompressedGuard<'_>, page: &mut PageBytes| {
+            self.decompress(entry, &guard, page)?;
+            guard.mark_referenced();
+            Ok(())
+        };
+        guard.if_compressed(page, compressed, |guard, page| {
+            self.simple(entry, guard.held(), page)?;
+            guard.mark_referenced();
+            Ok(())
+        })
     }
 
     /// The rest of a load of a page that needs no engine.
