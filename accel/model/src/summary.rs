@@ -9,7 +9,7 @@ use crate::SoftwareError;
 use crate::fault_plan::FaultPlan;
 
 /// Counts since the model was made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Descriptors by opcode, status and error code, counted when their records were due.
     pub completed: BTreeMap<(u8, u8, u8), u64>,
@@ -33,9 +33,34 @@ pub struct Summary {
     pub struck: Vec<u64>,
     /// On the replay clock: answers that were not known from before. Times are true where this stands still.
     pub worked_out: u64,
+    /// How many descriptors were in the devices when one was taken, itself counted: a count for each number, and the
+    /// last one for all above.
+    pub in_flight: [u64; Summary::IN_FLIGHT],
+}
+
+impl Default for Summary {
+    fn default() -> Summary {
+        Summary {
+            completed: BTreeMap::new(),
+            taken: 0,
+            queue_full: 0,
+            not_permitted: 0,
+            disabled: 0,
+            abandoned: 0,
+            software_errors: 0,
+            software_error: None,
+            faults: FaultPlan::none(),
+            struck: Vec::new(),
+            worked_out: 0,
+            in_flight: [0; Summary::IN_FLIGHT],
+        }
+    }
 }
 
 impl Summary {
+    /// Numbers of descriptors in flight that are told apart.
+    pub const IN_FLIGHT: usize = 257;
+
     /// Descriptors of `opcode` that ended with `status`, whatever the error code.
     pub fn ended(&self, opcode: u8, status: u8) -> u64 {
         let range = (opcode, status, 0)..=(opcode, status, u8::MAX);

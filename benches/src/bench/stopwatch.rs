@@ -3,10 +3,13 @@
 //! Calls are timed in chunks of about 64 pages. The wall clock is read once between two calls, which gives the
 //! latency of each; the thread's CPU clock, a system call, only around the chunk. What happens between chunks
 //! (preparing folios, comparing pages with their source) is in no number.
+//!
+//! Time is the thread's: on a modelled device with the replay clock it stands still inside the model.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use iaa_model::{thread_stopped, thread_time};
 
 use crate::os::thread_cpu_time;
 
@@ -21,15 +24,17 @@ pub(crate) struct Lap {
     pub(crate) cpu: Duration,
 }
 
-/// A thread's clock. Reads of the clock between calls (some 20 ns each) are part of what it measures.
+/// A thread's clock. Reads of the clock between calls (some 10 ns each) are part of what it measures.
 pub(crate) struct Stopwatch {
     lap: Lap,
     calls: Histogram<u64>,
-    stamps: Vec<Instant>,
+    stamps: Vec<Duration>,
 }
 
 impl Stopwatch {
     pub(crate) fn new() -> Self {
+        // The first look at the clock sets it, which takes a while.
+        thread_time();
         Self { lap: Lap::default(), calls: call_histogram(), stamps: Vec::with_capacity(CHUNK_PAGES + 1) }
     }
 
@@ -37,13 +42,15 @@ impl Stopwatch {
     pub(crate) fn chunk(&mut self, calls: usize, pages: u64, mut call: impl FnMut(usize)) {
         self.stamps.clear();
         let cpu = thread_cpu_time();
-        let start = Instant::now();
+        let stopped = thread_stopped();
+        let start = thread_time();
         self.stamps.push(start);
         for index in 0..calls {
             call(index);
-            self.stamps.push(Instant::now());
+            self.stamps.push(thread_time());
         }
-        self.lap.cpu += thread_cpu_time() - cpu;
+        let stopped = thread_stopped().saturating_sub(stopped);
+        self.lap.cpu += (thread_cpu_time() - cpu).saturating_sub(stopped);
         self.lap.wall += *self.stamps.last().expect("the start is there") - start;
         self.lap.pages += pages;
         for pair in self.stamps.windows(2) {
@@ -66,6 +73,8 @@ pub(crate) fn call_histogram() -> Histogram<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]

@@ -76,6 +76,8 @@ pub(super) struct State {
     summary: Summary,
     /// Answers known beforehand, on the replay clock.
     table: Option<Table>,
+    /// Descriptors in all queues and engines.
+    outstanding: usize,
 }
 
 impl State {
@@ -99,6 +101,7 @@ impl State {
             rules: Rules::new(config.faults.clone()),
             summary: Summary::default(),
             table: (config.clock == Clock::Replay).then(Table::default),
+            outstanding: 0,
         }
     }
 
@@ -190,6 +193,9 @@ impl State {
             }
         }
         self.summary.taken += 1;
+        self.outstanding += 1;
+        let deep = self.outstanding.min(Summary::IN_FLIGHT - 1);
+        self.summary.in_flight[deep] += 1;
         let effects = self.rules.effects(id, descriptor);
         let capabilities = &self.devices[usize::from(id.device)].capabilities;
         let answer =
@@ -210,8 +216,9 @@ impl State {
     pub(super) fn abort(&mut self, id: QueueId) -> bool {
         let Some(queue) = self.queue_mut(id) else { return false };
         queue.enabled = false;
-        let abandoned = queue.waiting.drain(..).count() as u64;
-        self.summary.abandoned += abandoned;
+        let abandoned = queue.waiting.drain(..).count();
+        self.summary.abandoned += abandoned as u64;
+        self.outstanding -= abandoned;
         true
     }
 
@@ -331,6 +338,7 @@ impl State {
 
     fn complete(&mut self, memory: &dyn Memory, op: &Op) -> bool {
         self.queue_mut(op.queue).expect("it took the descriptor").in_flight -= 1;
+        self.outstanding -= 1;
         let record = self.execute(memory, op);
         let key = (op.descriptor.opcode(), record.status, record.error_code);
         *self.summary.completed.entry(key).or_default() += 1;

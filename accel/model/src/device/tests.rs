@@ -55,6 +55,7 @@ fn noop_completes_after_the_base_latency() {
     assert_eq!(records.get(0).status, status::SUCCESS);
     assert_eq!(model.now(), Duration::from_nanos(250 + 1000));
     assert_eq!(model.summary().ended(opcode::NOOP, status::SUCCESS), 1);
+    assert_eq!(model.summary().in_flight[..3], [0, 1, 0]);
 }
 
 #[test]

@@ -185,3 +185,109 @@ fn page_of(descriptor: &Descriptor, write: bool, chance: u64) -> Option<u64> {
     };
     (len != 0).then(|| addr.saturating_add(chance % u64::from(len)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use idxd_sys::opcode;
+
+    const QUEUE: QueueId = QueueId::new(0, 0);
+
+    fn rules(text: &str) -> Rules {
+        Rules::new(text.parse().unwrap())
+    }
+
+    fn page(opcode: u8, flags: u32) -> Descriptor {
+        Descriptor {
+            src1_addr: 0x10_0000,
+            src1_size: 4096,
+            dst_addr: 0x20_0800,
+            max_dst_size: 4096,
+            ..Descriptor::new(opcode, flags)
+        }
+    }
+
+    fn compress() -> Descriptor {
+        page(opcode::COMPRESS, 0)
+    }
+
+    /// Which of `count` descriptors end with a status of the plan's.
+    fn struck(rules: &mut Rules, count: usize) -> Vec<usize> {
+        (1..=count).filter(|_| rules.effects(QUEUE, &compress()).verdict.is_some()).collect()
+    }
+
+    #[test]
+    fn each_way_to_say_when_is_kept() {
+        assert_eq!(struck(&mut rules("status:0x24 nth=3"), 9), [3]);
+        assert_eq!(struck(&mut rules("status:0x24 every=4"), 9), [4, 8]);
+        assert_eq!(struck(&mut rules("status:0x24 burst=2+3"), 9), [2, 3, 4]);
+        assert_eq!(struck(&mut rules("status:0x24"), 3), [1, 2, 3]);
+        let tenth = struck(&mut rules("status:0x24 p=0.1"), 10_000).len();
+        assert!((900..1100).contains(&tenth), "{tenth} of 10,000 with p=0.1");
+    }
+
+    #[test]
+    fn chance_depends_on_seed_place_and_count_alone() {
+        let alone = struck(&mut rules("seed=5; status:0x24 p=0.2"), 500);
+        assert_eq!(alone, struck(&mut rules("seed=5; status:0x24 p=0.2; late:1ms p=0.5; full p=0.3"), 500));
+        assert_ne!(alone, struck(&mut rules("seed=6; status:0x24 p=0.2"), 500));
+        let mut with_refusals = rules("seed=5; status:0x24 p=0.2; full p=0.3");
+        let refused = (0..500).filter(|_| with_refusals.refusal(QUEUE, &compress(), 0).is_some()).count();
+        assert!(refused > 100);
+        assert_eq!(alone, struck(&mut with_refusals, 500));
+    }
+
+    #[test]
+    fn rule_counts_only_descriptors_that_it_is_about() {
+        let mut rules = rules("status:0x24 nth=2 op=decompress queue=1.0");
+        let mut verdict = |queue, opcode| rules.effects(queue, &page(opcode, 0)).verdict;
+        let other = QueueId::new(1, 0);
+        assert_eq!(verdict(other, opcode::DECOMPRESS), None);
+        assert_eq!(verdict(other, opcode::COMPRESS), None);
+        assert_eq!(verdict(QUEUE, opcode::DECOMPRESS), None);
+        assert_eq!(verdict(other, opcode::DECOMPRESS), Some(Verdict::Status(0x24, 0)));
+    }
+
+    #[test]
+    fn page_fault_lies_in_the_area_and_is_waited_for_when_the_descriptor_blocks() {
+        let mut rules = rules("page-fault:write nth=1; page-fault:read");
+        let verdict = rules.effects(QUEUE, &compress()).verdict;
+        let Some(Verdict::PageFault { addr, write: true }) = verdict else { panic!("{verdict:?}") };
+        assert!((0x20_0800..0x20_1800).contains(&addr));
+        let blocking = page(opcode::COMPRESS, flags::op::BLOCK_ON_FAULT);
+        let effects = rules.effects(QUEUE, &blocking);
+        assert_eq!((effects.verdict, effects.page_requests), (None, 1));
+        assert!(matches!(
+            rules.effects(QUEUE, &compress()).verdict,
+            Some(Verdict::PageFault { addr: 0x10_0000..0x10_1000, write: false })
+        ));
+        assert_eq!(
+            rules.effects(QUEUE, &Descriptor::new(opcode::NOOP, 0)).verdict,
+            None,
+            "no area, no fault"
+        );
+    }
+
+    #[test]
+    fn page_that_faults_for_ever_does_so_for_every_descriptor_that_touches_it() {
+        let mut rules = rules("page-fault-always:write nth=1");
+        let Some(Verdict::PageFault { addr, write: true }) = rules.effects(QUEUE, &compress()).verdict else {
+            panic!("the first faults")
+        };
+        let again = rules.effects(QUEUE, &page(opcode::DECOMPRESS, flags::op::BLOCK_ON_FAULT)).verdict;
+        assert!(
+            matches!(again, Some(Verdict::PageFault { addr: at, write: true }) if at >> 12 == addr >> 12)
+        );
+        let reads = Descriptor { src1_addr: addr & !0xfff, dst_addr: 0x90_0000, ..compress() };
+        assert_eq!(rules.effects(QUEUE, &reads).verdict, None, "it can be read");
+    }
+
+    #[test]
+    fn partial_lets_the_first_of_a_submission_through() {
+        let mut rules = rules("partial; not-permitted nth=4");
+        assert_eq!(rules.refusal(QUEUE, &compress(), 0), None);
+        assert_eq!(rules.refusal(QUEUE, &compress(), 1), Some(Refusal::Partial));
+        assert_eq!(rules.refusal(QUEUE, &compress(), 0), None);
+        assert_eq!(rules.refusal(QUEUE, &compress(), 0), Some(Refusal::NotPermitted));
+    }
+}
