@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use zfolio_fallback::{Codec, Method};
 
-use crate::channels::Fallbacks;
+use crate::fallbacks::Fallbacks;
 use crate::{Compressed, Engine, EngineError, Job, Outcome, PageBytes, Software};
 
 /// One thread's way to an engine. Borrowed from [`Channels`](crate::Channels) for the time of a call.

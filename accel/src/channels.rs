@@ -4,14 +4,18 @@
 //! time of a call; a thread that finds all of them taken gets a new one rather than a wait.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use zfolio_fallback::Method;
+use zfolio_fallback::{Codec, Method};
 
+use crate::direct::{
+    Attachment, DeviceCounts, Direct, DirectConfig, QueueInfo, QueueReport, QueueTable, Source,
+};
+use crate::fallbacks::{FallbackCounts, Fallbacks};
 use crate::try_lock::{TryLock, TryLockGuard};
-use crate::{Channel, Engine, EngineError, Topology, numa, thread_index};
+use crate::{Channel, Engine, Topology, numa, thread_index};
 
 /// Kept channels for each package and purpose. A thread starts at its own number and takes the first free one.
 const KEPT_CHANNELS: usize = 64;
@@ -23,15 +27,32 @@ pub enum Backend {
     /// The best this machine has, and the reason is in [`Channels::report`].
     #[default]
     Auto,
+    /// Intel IAA, driven directly.
+    Direct,
+    /// The software model of the device, under the same code as the device. For tests: it is slower than software.
+    #[cfg(any(test, feature = "model"))]
+    Model,
     /// The CPU.
     Software,
 }
 
 impl Backend {
+    /// Every backend of this build.
+    pub const ALL: &[Backend] = &[
+        Backend::Auto,
+        Backend::Direct,
+        #[cfg(any(test, feature = "model"))]
+        Backend::Model,
+        Backend::Software,
+    ];
+
     /// The name used on command lines and in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Backend::Auto => "auto",
+            Backend::Direct => "direct",
+            #[cfg(any(test, feature = "model"))]
+            Backend::Model => "model",
             Backend::Software => "software",
         }
     }
@@ -49,7 +70,11 @@ pub struct UnknownBackend(String);
 
 impl fmt::Display for UnknownBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown backend {:?}; known are: auto, software", self.0)
+        write!(f, "unknown backend {:?}; known are:", self.0)?;
+        for (index, backend) in Backend::ALL.iter().enumerate() {
+            write!(f, "{} {backend}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
     }
 }
 
@@ -59,8 +84,9 @@ impl FromStr for Backend {
     type Err = UnknownBackend;
 
     fn from_str(name: &str) -> Result<Backend, UnknownBackend> {
-        [Backend::Auto, Backend::Software]
-            .into_iter()
+        Backend::ALL
+            .iter()
+            .copied()
             .find(|backend| backend.name() == name)
             .ok_or_else(|| UnknownBackend(name.to_owned()))
     }
@@ -72,6 +98,20 @@ impl FromStr for Backend {
 pub enum BackendError {
     /// The window is not between 1 and [`MAX_WINDOW`](crate::MAX_WINDOW).
     Window(usize),
+    /// No device can be used.
+    Unavailable {
+        /// The backend.
+        backend: Backend,
+        /// What was found instead.
+        reason: String,
+    },
+    /// The backend does not compress by this method.
+    Method {
+        /// The backend.
+        backend: Backend,
+        /// The method.
+        method: Method,
+    },
 }
 
 impl fmt::Display for BackendError {
@@ -79,6 +119,10 @@ impl fmt::Display for BackendError {
         match self {
             BackendError::Window(window) => {
                 write!(f, "window of {window} pages in flight; it must be 1 to {}", crate::MAX_WINDOW)
+            }
+            BackendError::Unavailable { backend, reason } => write!(f, "backend {backend}: {reason}"),
+            BackendError::Method { backend, method } => {
+                write!(f, "backend {backend} compresses with {}, not with {method}", Codec::Deflate)
             }
         }
     }
@@ -95,11 +139,52 @@ pub struct ChannelsConfig {
     pub method: Option<Method>,
     /// The most pages in flight on one channel, 1 to [`MAX_WINDOW`](crate::MAX_WINDOW).
     pub window: usize,
+    /// How devices are driven.
+    pub direct: DirectConfig,
+    /// The root of sysfs, where devices are looked for: `/sys`.
+    pub sysfs: PathBuf,
+    /// Where their files are: `/dev`.
+    pub dev: PathBuf,
+    /// The model of [`Backend::Model`]; without one a device of generation 1 is made up, without faults.
+    #[cfg(any(test, feature = "model"))]
+    pub model: Option<Arc<iaa_model::Model>>,
 }
 
 impl Default for ChannelsConfig {
     fn default() -> ChannelsConfig {
-        ChannelsConfig { backend: Backend::Auto, method: None, window: 8 }
+        ChannelsConfig {
+            backend: Backend::Auto,
+            method: None,
+            window: 8,
+            direct: DirectConfig::default(),
+            sysfs: "/sys".into(),
+            dev: "/dev".into(),
+            #[cfg(any(test, feature = "model"))]
+            model: None,
+        }
+    }
+}
+
+impl ChannelsConfig {
+    /// How devices are driven: a method that is asked for decides on the Huffman codes.
+    fn direct(&self) -> DirectConfig {
+        let dynamic = match self.method {
+            None => self.direct.dynamic,
+            Some(method) => method == Method::DeflateDynamic,
+        };
+        DirectConfig { dynamic, ..self.direct }
+    }
+
+    /// Where the backend's queues come from.
+    fn source(&self) -> Source {
+        match self.backend {
+            #[cfg(any(test, feature = "model"))]
+            Backend::Model => Source::Model(self.model.clone().unwrap_or_else(|| {
+                let memory = Box::new(iaa_model::OtherProcess::this());
+                iaa_model::Model::new(iaa_model::ModelConfig::spr(1), memory)
+            })),
+            _ => Source::Machine { sysfs: self.sysfs.clone(), dev: self.dev.clone() },
+        }
     }
 }
 
@@ -125,6 +210,8 @@ struct Maker {
 /// All channels of a store.
 pub struct Channels {
     maker: Maker,
+    /// The devices' queues, where channels use any.
+    devices: Option<Arc<QueueTable>>,
     /// The package of each CPU, by CPU number; empty where there is one package.
     package_of_cpu: Box<[u16]>,
     packages: Box<[Package]>,
@@ -149,13 +236,49 @@ impl Channels {
         if !(1..=crate::MAX_WINDOW).contains(&config.window) {
             return Err(BackendError::Window(config.window));
         }
-        let why = match config.backend {
-            Backend::Auto => "chosen by auto: this version drives no device",
-            Backend::Software => "asked for by name",
+        let wrong_method = config.method.filter(|method| method.codec() != Codec::Deflate);
+        let why = match (config.backend, wrong_method) {
+            (Backend::Software, _) => "asked for by name".to_owned(),
+            (Backend::Auto, Some(method)) => format!("chosen by auto: no device compresses with {method}"),
+            (backend, Some(method)) => return Err(BackendError::Method { backend, method }),
+            (backend, None) => match QueueTable::new(config.source(), config.direct(), topology) {
+                Ok(table) => return Ok(Channels::direct(table, &config, topology, backend)),
+                Err(reason) if backend == Backend::Auto => format!("chosen by auto: {reason}"),
+                Err(reason) => return Err(BackendError::Unavailable { backend, reason }),
+            },
         };
         let method = config.method.unwrap_or(Method::Lz4);
         let maker = Maker { make: None, method, window: config.window };
-        Ok(Channels::build(maker, topology, format!("software ({why})")))
+        Ok(Channels::build(maker, None, topology, format!("software ({why})")))
+    }
+
+    /// Channels that drive these queues directly: for benchmarks and tests of what is around the device.
+    ///
+    /// # Errors
+    /// When none of them can be used, with the reason.
+    pub fn with_queues(
+        queues: Vec<(QueueInfo, Attachment)>,
+        config: &ChannelsConfig,
+        topology: &Topology,
+    ) -> Result<Channels, BackendError> {
+        let backend = Backend::Direct;
+        let table = QueueTable::new(Source::Given(queues), config.direct(), topology)
+            .map_err(|reason| BackendError::Unavailable { backend, reason })?;
+        Ok(Channels::direct(table, config, topology, backend))
+    }
+
+    fn direct(table: QueueTable, config: &ChannelsConfig, topology: &Topology, backend: Backend) -> Channels {
+        let (window, method) = (config.window, config.method.unwrap_or(Method::Deflate));
+        let table = Arc::new(table);
+        let name = if backend == Backend::Auto { Backend::Direct } else { backend };
+        let why = if backend == Backend::Auto { "chosen by auto" } else { "asked for by name" };
+        let report = format!("{name} ({why}): {}", table.describe());
+        let devices = Arc::clone(&table);
+        let make = move |package, purpose| -> Box<dyn Engine> {
+            Box::new(Direct::new(&table, package, purpose, window))
+        };
+        let maker = Maker { make: Some(Box::new(make)), method, window };
+        Channels::build(maker, Some(devices), topology, report)
     }
 
     /// Channels of an engine of the caller's own; what it fails is done again in software by `method`.
@@ -164,10 +287,15 @@ impl Channels {
         F: Fn(u16, Purpose) -> Box<dyn Engine> + Send + Sync + 'static,
     {
         let maker = Maker { make: Some(Box::new(make)), method: method.into(), window: 1 };
-        Channels::build(maker, topology, format!("{name} (given by the caller)"))
+        Channels::build(maker, None, topology, format!("{name} (given by the caller)"))
     }
 
-    fn build(maker: Maker, topology: &Topology, report: String) -> Channels {
+    fn build(
+        maker: Maker,
+        devices: Option<Arc<QueueTable>>,
+        topology: &Topology,
+        report: String,
+    ) -> Channels {
         let packages = topology.packages().max(1);
         let kept = || std::array::from_fn(|_| TryLock::default());
         Channels {
@@ -175,6 +303,7 @@ impl Channels {
             package_of_cpu: if packages > 1 { topology.package_of_cpu().into() } else { Box::default() },
             packages: (0..packages).map(|_| Package { store: kept(), load: kept() }).collect(),
             fallbacks: Arc::default(),
+            devices,
             report,
         }
     }
@@ -182,6 +311,22 @@ impl Channels {
     /// The backend in use and the reason for it, for people.
     pub fn report(&self) -> &str {
         &self.report
+    }
+
+    /// What devices did and failed to do; all zero where channels use none.
+    pub fn device_counts(&self) -> DeviceCounts {
+        self.devices.as_ref().map_or(DeviceCounts::default(), |table| table.counters.snapshot())
+    }
+
+    /// The devices' queues that channels use at present, and what they are good for.
+    pub fn queues(&self) -> Vec<QueueReport> {
+        self.devices.as_ref().map_or(Vec::new(), |table| table.report())
+    }
+
+    /// Looks for devices' queues that came or went; true if any did. Channels do so by themselves when a queue goes
+    /// away, but not to find new ones while those that they have work.
+    pub fn rescan(&self) -> bool {
+        self.devices.as_ref().is_some_and(|table| table.rescan())
     }
 
     /// How new pages are compressed.
@@ -248,68 +393,10 @@ impl fmt::Debug for Channels {
     }
 }
 
-/// Counts of pages done in software because the engine failed them.
-#[derive(Debug, Default)]
-pub(crate) struct Fallbacks {
-    busy: AtomicU64,
-    page_fault: AtomicU64,
-    timed_out: AtomicU64,
-    bad_status: AtomicU64,
-    decode: AtomicU64,
-    crc_mismatch: AtomicU64,
-    not_done: AtomicU64,
-}
-
-impl Fallbacks {
-    pub(crate) fn count(&self, error: EngineError) {
-        let counter = match error {
-            EngineError::Busy => &self.busy,
-            EngineError::PageFault => &self.page_fault,
-            EngineError::TimedOut => &self.timed_out,
-            EngineError::BadStatus(_) => &self.bad_status,
-            EngineError::Decode(_) => &self.decode,
-            EngineError::CrcMismatch => &self.crc_mismatch,
-            EngineError::NotDone => &self.not_done,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn snapshot(&self) -> FallbackCounts {
-        FallbackCounts {
-            busy: self.busy.load(Ordering::Relaxed),
-            page_fault: self.page_fault.load(Ordering::Relaxed),
-            timed_out: self.timed_out.load(Ordering::Relaxed),
-            bad_status: self.bad_status.load(Ordering::Relaxed),
-            decode: self.decode.load(Ordering::Relaxed),
-            crc_mismatch: self.crc_mismatch.load(Ordering::Relaxed),
-            not_done: self.not_done.load(Ordering::Relaxed),
-        }
-    }
-}
-
-/// Pages done in software because the engine failed them, by cause.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FallbackCounts {
-    /// The device took no more descriptors.
-    pub busy: u64,
-    /// The device met a page fault.
-    pub page_fault: u64,
-    /// No completion before the deadline.
-    pub timed_out: u64,
-    /// The device answered with a bad status.
-    pub bad_status: u64,
-    /// The compressed bytes did not decode.
-    pub decode: u64,
-    /// The page had another CRC-32 than it was stored with.
-    pub crc_mismatch: u64,
-    /// The engine left it.
-    pub not_done: u64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::EngineError;
     use crate::{Codec, Compressed, Job, Outcome, PAGE_SIZE, PageBytes, Software};
 
     /// Fails every n-th page and lies about every n-th CRC.

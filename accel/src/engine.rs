@@ -137,12 +137,19 @@ pub enum EngineError {
     PageFault,
     /// The completion did not come before the deadline.
     TimedOut,
-    /// The device answered with this status.
+    /// The device answered with this status, or with a success that cannot be.
     BadStatus(u8),
+    /// The device answered with this [error code](idxd_sys::error_code): the bytes are no valid stream, or it cannot
+    /// read them.
+    Analytics(u8),
     /// The compressed bytes are no valid stream of their codec, or not of a whole page.
     Decode(DecodeError),
     /// The page does not have the CRC-32 it was stored with.
     CrcMismatch,
+    /// No work queue is there, or none works.
+    NoQueue,
+    /// This process is a child of the one that made the engine.
+    Forked,
     /// The engine has not done it.
     NotDone,
 }
@@ -154,8 +161,13 @@ impl fmt::Display for EngineError {
             EngineError::PageFault => f.write_str("page fault in the device"),
             EngineError::TimedOut => f.write_str("no completion before the deadline"),
             EngineError::BadStatus(status) => write!(f, "device status {status:#04x}"),
+            EngineError::Analytics(code) => write!(f, "device error code {code}"),
             EngineError::Decode(error) => write!(f, "cannot decompress: {error}"),
             EngineError::CrcMismatch => f.write_str("page does not have the CRC-32 it was stored with"),
+            EngineError::NoQueue => f.write_str("no work queue works"),
+            EngineError::Forked => {
+                f.write_str("the engine is another process's, from which this one was forked")
+            }
             EngineError::NotDone => f.write_str("not done by the engine"),
         }
     }

@@ -31,6 +31,7 @@ pub mod direct;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod discover;
 mod engine;
+mod fallbacks;
 mod fork;
 pub mod numa;
 mod page;
@@ -40,10 +41,9 @@ mod topology;
 mod try_lock;
 
 pub use channel::Channel;
-pub use channels::{
-    Backend, BackendError, Channels, ChannelsConfig, FallbackCounts, Purpose, UnknownBackend,
-};
+pub use channels::{Backend, BackendError, Channels, ChannelsConfig, Purpose, UnknownBackend};
 pub use engine::{Compressed, Engine, EngineError, Job, MAX_WINDOW, Outcome};
+pub use fallbacks::FallbackCounts;
 pub use fork::ForkGuard;
 pub use page::{PAGE_SIZE, Page, PageBytes, crc32, repeated_word};
 pub use software::Software;

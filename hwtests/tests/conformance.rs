@@ -47,7 +47,7 @@ impl Case {
     }
 
     fn config(self, backend: Backend, window: usize) -> ChannelsConfig {
-        ChannelsConfig { backend, method: Some(self.method), window }
+        ChannelsConfig { backend, method: Some(self.method), window, ..ChannelsConfig::default() }
     }
 
     fn channels(self, window: usize) -> Option<Channels> {
@@ -263,7 +263,12 @@ fn page_of_another_codec_is_read_all_the_same(case: Case) {
     let Some(channels) = case.channels(8) else { return };
     let pages = pages();
     for method in Method::ALL {
-        let config = ChannelsConfig { backend: Backend::Software, method: Some(method), window: 8 };
+        let config = ChannelsConfig {
+            backend: Backend::Software,
+            method: Some(method),
+            window: 8,
+            ..ChannelsConfig::default()
+        };
         let others = Channels::new(config, &Topology::single_node()).unwrap();
         for (index, (bytes, codec, crc)) in compress(&others, &pages).into_iter().enumerate() {
             let Some(bytes) = bytes else { continue };

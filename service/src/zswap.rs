@@ -49,8 +49,12 @@ impl Zswap {
     /// See [`NewError`].
     pub fn new(config: Config) -> Result<Zswap, NewError> {
         let topology = Topology::read(&config.sysfs)?;
-        let channels =
-            ChannelsConfig { backend: config.backend, method: config.method, window: config.window };
+        let channels = ChannelsConfig {
+            backend: config.backend,
+            method: config.method,
+            window: config.window,
+            ..ChannelsConfig::default()
+        };
         let channels = Channels::new(channels, &topology)?;
         Zswap::with_channels(config, &topology, channels)
     }

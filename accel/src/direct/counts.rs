@@ -1,0 +1,108 @@
+//! What devices did and failed to do, in numbers.
+//!
+//! Channels count for themselves and add to the common counters at the end of a call.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counts {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
+        /// Counts since the channels were made.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct DeviceCounts {
+            $($(#[doc = $doc])+ pub $name: u64,)*
+        }
+
+        /// The common counters.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $($name: AtomicU64,)*
+        }
+
+        impl Counters {
+            /// Adds what a channel has counted, and clears it there.
+            pub(crate) fn add(&self, counts: &mut DeviceCounts) {
+                $(if counts.$name != 0 {
+                    self.$name.fetch_add(counts.$name, Ordering::Relaxed);
+                    counts.$name = 0;
+                })*
+            }
+
+            /// The counts so far.
+            pub(crate) fn snapshot(&self) -> DeviceCounts {
+                DeviceCounts { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counts! {
+    /// Descriptors that queues took.
+    submitted,
+    /// The sum, over them, of how many pages the channel had under way just then; divided by `submitted`, the
+    /// window that was in effect.
+    under_way_sum,
+    /// Descriptors that completed in time, with any status.
+    completed,
+    /// Times that a queue refused a descriptor because it was full.
+    queue_full,
+    /// Times that there was no credit for a queue.
+    no_credit,
+    /// Times that a queue refused because it is disabled, not permitted, or failed.
+    refused,
+    /// Pages that no queue took until the deadline.
+    busy,
+    /// Pages while there was no usable queue, or the channel had retired its share of ops.
+    no_queue,
+    /// Page faults that were answered by touching the page and submitting again.
+    page_faults_touched,
+    /// Pages that were given up for page faults.
+    page_faults,
+    /// Ops without a completion before the deadline.
+    timed_out,
+    /// Ops whose memory was retired; probes and work in flight at a panic can be among them.
+    retired_ops,
+    /// Channels that gave up their engine because too many of their ops were retired.
+    channels_exhausted,
+    /// Channels that were dropped with retired ops, so that their memory is leaked.
+    channels_leaked,
+    /// Pages that ended with a bad status.
+    bad_status,
+    /// Pages that ended with an analytics error.
+    analytics_errors,
+    /// Pages whose record cannot be true, as in more output than there was room for.
+    bad_records,
+    /// Pages that were incompressible.
+    incompressible,
+    /// Pages that were checked after compressing or decompressing, as the configuration asks.
+    verified,
+    /// Checked pages that were wrong.
+    crc_mismatches,
+    /// Quarantines begun.
+    quarantines,
+    /// Probes sent to queues whose quarantine was over.
+    probes,
+    /// Probes that did not come back in time.
+    probes_failed,
+    /// Searches for queues after the first.
+    rescans,
+    /// Calls in a child of fork.
+    forked,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_channels_add_up() {
+        let counters = Counters::default();
+        for _ in 0..2 {
+            let mut counts = DeviceCounts { submitted: 3, forked: 1, ..DeviceCounts::default() };
+            counters.add(&mut counts);
+            assert_eq!(counts, DeviceCounts::default());
+        }
+        let expected = DeviceCounts { submitted: 6, forked: 2, ..DeviceCounts::default() };
+        assert_eq!(counters.snapshot(), expected);
+    }
+}

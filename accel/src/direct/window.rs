@@ -1,0 +1,536 @@
+//! The ops that are in flight: a ring, in the order in which their results are handed out.
+//!
+//! Ops enter at the head and leave at the tail. In between they are submitted, complete in any order, are
+//! submitted again (after a page fault, or to be verified), or are given up. All waiting is for the op at the tail, and
+//! has a deadline: that of the op if it is in flight, that of a busy queue if none takes it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use idxd_sys::{Descriptor, status};
+
+use super::Submitted;
+use super::attached::Attached;
+use super::counts::DeviceCounts;
+use super::op::{OpMemories, OpMemory};
+use super::shape::Kind;
+use super::status::{MAX_COMPRESSED, UNTRUE, Verdict, of_compress, of_decompress, of_verify};
+use crate::{EngineError, ForkGuard, PAGE_SIZE};
+
+/// Times that a page fault is answered by touching the page and submitting again.
+const MOST_TOUCHES: u8 = 3;
+
+/// Retired ops that a channel may have: half a megabyte is leaked at most.
+pub(crate) const MOST_RETIRED: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// To be submitted.
+    Ready,
+    /// With this queue.
+    InFlight(u16),
+    /// Decided.
+    Done,
+}
+
+struct Op {
+    phase: Phase,
+    kind: Kind,
+    touches: u8,
+    /// Whether a result is to be verified.
+    verify: bool,
+    verdict: Verdict,
+    /// In nanoseconds of the portals' time: when it is late, or no queue is waited for any more; 0 if not set yet.
+    deadline: u64,
+    /// The input, which a page fault may be in.
+    input: (u64, u32),
+    /// There until an op of this place is retired and no other memory is to be had.
+    memory: Option<OpMemory>,
+}
+
+/// A ring of ops and their descriptors.
+pub(crate) struct Window {
+    ops: Box<[Op]>,
+    /// As the ops, so that several can be submitted at once.
+    descriptors: Box<[Descriptor]>,
+    mask: usize,
+    /// The oldest op that has not been handed out.
+    tail: usize,
+    /// One past the youngest.
+    head: usize,
+    /// No op before it is to be submitted.
+    first_ready: usize,
+    memories: OpMemories,
+    /// Retired too many, or got no memory: nothing more is begun.
+    exhausted: bool,
+}
+
+impl Window {
+    /// Room for `window` ops in flight.
+    ///
+    /// # Errors
+    /// The kernel's, when there is no memory.
+    pub(crate) fn new(window: usize, guard: &Arc<ForkGuard>) -> io::Result<Window> {
+        let places = window.next_power_of_two();
+        let mut memories = OpMemories::new(places, guard)?;
+        let mut ops = Vec::with_capacity(places);
+        let mut descriptors = vec![Descriptor::default(); places].into_boxed_slice();
+        for descriptor in &mut descriptors {
+            let memory = memories.take()?;
+            descriptor.completion_addr = memory.record_addr();
+            ops.push(Op {
+                phase: Phase::Done,
+                kind: Kind::Compress,
+                touches: 0,
+                verify: false,
+                verdict: Verdict::Incompressible,
+                deadline: 0,
+                input: (0, 0),
+                memory: Some(memory),
+            });
+        }
+        let ops = ops.into_boxed_slice();
+        let mask = places - 1;
+        Ok(Window { ops, descriptors, mask, tail: 0, head: 0, first_ready: 0, memories, exhausted: false })
+    }
+
+    /// Ops between tail and head.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.head.wrapping_sub(self.tail)
+    }
+
+    /// Whether it is of no use any more.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.exhausted
+    }
+
+    /// How many ops were retired.
+    pub(crate) fn retired(&self) -> usize {
+        self.memories.retired()
+    }
+
+    /// The place that the next op gets; the oldest one's is [`Window::tail_place`].
+    #[inline]
+    pub(crate) fn head_place(&self) -> usize {
+        self.head & self.mask
+    }
+
+    /// The place of the oldest op.
+    #[inline]
+    pub(crate) fn tail_place(&self) -> usize {
+        self.tail & self.mask
+    }
+
+    /// Adds an op that reads `len` bytes at `input`, of our own memory. There is room, and the window is not
+    /// exhausted.
+    #[inline]
+    pub(crate) fn push(&mut self, kind: Kind, input: *const u8, len: usize, verify: bool) {
+        let place = self.head_place();
+        let (op, descriptor) = (&mut self.ops[place], &mut self.descriptors[place]);
+        let input = (input as u64, len as u32);
+        op.phase = Phase::Ready;
+        op.kind = kind;
+        op.touches = 0;
+        op.verify = verify;
+        op.deadline = 0;
+        op.input = input;
+        let memory = op.memory.as_mut().expect("each op has memory unless the window is exhausted");
+        memory.clear();
+        (descriptor.src1_addr, descriptor.src1_size) = input;
+        descriptor.dst_addr = memory.output_addr();
+        descriptor.max_dst_size = match kind {
+            Kind::Compress => MAX_COMPRESSED,
+            Kind::Decompress | Kind::Verify => PAGE_SIZE as u32,
+        };
+        self.head = self.head.wrapping_add(1);
+    }
+
+    /// Submits what is to be submitted, as far as queues take it.
+    #[inline]
+    pub(crate) fn submit(&mut self, attached: &mut Attached, counts: &mut DeviceCounts) {
+        let mut at = self.first_ready;
+        let (ready, ends) = (self.head.wrapping_sub(at), attached.ends.len().max(1));
+        // All queues get the same share of what is submitted at once.
+        let share = if ready <= 1 || ends == 1 { ready } else { ready.div_ceil(ends) };
+        while at != self.head {
+            if self.ops[at & self.mask].phase != Phase::Ready {
+                at = at.wrapping_add(1);
+                continue;
+            }
+            let place = at & self.mask;
+            let most = self.head.wrapping_sub(at).min(self.ops.len() - place);
+            let run = self.ops[place..place + most].iter().take_while(|op| op.phase == Phase::Ready).count();
+            let taken = self.submit_run(place, run.min(share), attached, counts);
+            if taken == 0 {
+                break;
+            }
+            at = at.wrapping_add(taken);
+        }
+        self.first_ready = at;
+    }
+
+    /// Offers the `run` ops from `place` on to queues in turn, until one takes some; how many it took.
+    fn submit_run(
+        &mut self,
+        place: usize,
+        run: usize,
+        attached: &mut Attached,
+        counts: &mut DeviceCounts,
+    ) -> usize {
+        for _ in 0..attached.ends.len() {
+            let number = attached.next();
+            let end = &mut attached.ends[usize::from(number)];
+            if !end.queue.is_working() {
+                attached.attention = true;
+                continue;
+            }
+            let credits = end.queue.take_credits(run);
+            if credits == 0 {
+                counts.no_credit += 1;
+                continue;
+            }
+            let descriptors = &mut self.descriptors[place..place + credits];
+            for (descriptor, op) in descriptors.iter_mut().zip(&self.ops[place..]) {
+                end.shapes.of(op.kind).stamp(descriptor);
+            }
+            // SAFETY: what the descriptors read is the caller's, who is borrowed from until the op is done or given up
+            // (`Flight`), our own output, or a constant. What they write is `memory` of ops that are marked as in
+            // flight below, so that it is touched only when the record's status is not zero; or it is retired.
+            let Submitted { accepted, refusal } = unsafe { end.portal.submit(descriptors) };
+            if accepted < credits {
+                end.queue.give_credits(credits - accepted);
+            }
+            if accepted != 0 {
+                let deadline = end.now().saturating_add(attached.timeout);
+                for op in &mut self.ops[place..place + accepted] {
+                    op.phase = Phase::InFlight(number);
+                    op.deadline = deadline;
+                }
+                counts.submitted += accepted as u64;
+                counts.under_way_sum += (self.len() * accepted) as u64;
+            }
+            if let Some(refusal) = refusal {
+                attached.refused(number, refusal, counts);
+            }
+            if accepted != 0 {
+                return accepted;
+            }
+        }
+        0
+    }
+
+    /// Waits until the oldest op is decided.
+    #[inline]
+    pub(crate) fn wait(&mut self, attached: &mut Attached, counts: &mut DeviceCounts) {
+        let place = self.tail_place();
+        if let Phase::InFlight(number) = self.ops[place].phase
+            && self.has_answer(place)
+        {
+            self.complete(place, number, attached, counts);
+        }
+        if self.ops[place].phase != Phase::Done {
+            self.wait_longer(attached, counts);
+        }
+    }
+
+    fn wait_longer(&mut self, attached: &mut Attached, counts: &mut DeviceCounts) {
+        let tail = self.tail_place();
+        let mut other = self.tail;
+        loop {
+            match self.ops[tail].phase {
+                Phase::Done => return,
+                Phase::InFlight(number) => {
+                    if self.has_answer(tail) {
+                        self.complete(tail, number, attached, counts);
+                        continue;
+                    }
+                    let now = attached.ends[usize::from(number)].now();
+                    // The record once more: it may have come while the thread did not run.
+                    if now >= self.ops[tail].deadline && !self.has_answer(tail) {
+                        self.time_out(tail, number, now, attached, counts);
+                        continue;
+                    }
+                }
+                Phase::Ready => {
+                    self.submit(attached, counts);
+                    if self.ops[tail].phase == Phase::Ready && self.is_given_up(tail, attached, counts) {
+                        return;
+                    }
+                }
+            }
+            // While there is nothing else to do, the younger ones: their credits, faults and checks.
+            other = other.wrapping_add(1);
+            if other.wrapping_sub(self.tail) >= self.len() {
+                other = self.tail;
+            }
+            let place = other & self.mask;
+            if let Phase::InFlight(number) = self.ops[place].phase
+                && self.has_answer(place)
+            {
+                self.complete(place, number, attached, counts);
+            }
+            if self.first_ready != self.head {
+                self.submit(attached, counts);
+            }
+            if let Some(memory) = &self.ops[tail].memory {
+                attached.pause(self.ops[tail].phase.queue(), memory.status());
+            }
+        }
+    }
+
+    /// Whether an op that no queue takes is waited for no more; it then has its verdict.
+    fn is_given_up(&mut self, place: usize, attached: &mut Attached, counts: &mut DeviceCounts) -> bool {
+        let now = attached.now();
+        let op = &mut self.ops[place];
+        let error = if !attached.any_working() {
+            counts.no_queue += 1;
+            EngineError::NoQueue
+        } else if op.deadline == 0 {
+            op.deadline = now.saturating_add(attached.busy_timeout);
+            return false;
+        } else if now >= op.deadline {
+            counts.busy += 1;
+            EngineError::Busy
+        } else {
+            return false;
+        };
+        op.phase = Phase::Done;
+        op.verdict = Verdict::Failed(error);
+        true
+    }
+
+    /// The verdict on the oldest op, which is done, and whether it was verified.
+    #[inline]
+    pub(crate) fn verdict(&self) -> (Verdict, bool) {
+        let op = &self.ops[self.tail_place()];
+        debug_assert_eq!(op.phase, Phase::Done);
+        (op.verdict, op.verify)
+    }
+
+    /// The output of the oldest op, whose verdict is that it made `len` bytes.
+    #[inline]
+    pub(crate) fn output(&self, len: u32) -> &[u8] {
+        let op = &self.ops[self.tail_place()];
+        assert!(
+            op.phase == Phase::Done && matches!(op.verdict, Verdict::Made { len: made, .. } if made == len)
+        );
+        let memory =
+            op.memory.as_ref().expect("only an op that was retired has none, and its verdict is another");
+        // SAFETY: the op is done with a record that was there, and cannot be submitted before it is popped, for which
+        // this borrow has to end.
+        unsafe { memory.output(len as usize) }
+    }
+
+    /// Removes the oldest op, which is done.
+    #[inline]
+    pub(crate) fn pop(&mut self) {
+        debug_assert_eq!(self.ops[self.tail_place()].phase, Phase::Done);
+        if self.first_ready == self.tail {
+            self.first_ready = self.first_ready.wrapping_add(1);
+        }
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Whether the oldest op would be handed out without waiting.
+    #[inline]
+    pub(crate) fn is_tail_done(&self) -> bool {
+        self.len() != 0 && {
+            let place = self.tail_place();
+            match self.ops[place].phase {
+                Phase::Done => true,
+                Phase::InFlight(_) => self.has_answer(place),
+                Phase::Ready => false,
+            }
+        }
+    }
+
+    /// Waits until no op is in flight any more, each with its own deadline, and forgets all of them.
+    #[cold]
+    pub(crate) fn drain(&mut self, attached: &mut Attached, counts: &mut DeviceCounts) {
+        while self.len() != 0 {
+            let place = self.tail_place();
+            while let Phase::InFlight(number) = self.ops[place].phase {
+                if self.has_answer(place) {
+                    attached.ends[usize::from(number)].queue.answered();
+                    counts.completed += 1;
+                    self.ops[place].phase = Phase::Done;
+                    break;
+                }
+                let now = attached.ends[usize::from(number)].now();
+                if now >= self.ops[place].deadline && !self.has_answer(place) {
+                    self.time_out(place, number, now, attached, counts);
+                } else if let Some(memory) = &self.ops[place].memory {
+                    attached.pause(Some(number), memory.status());
+                }
+            }
+            self.tail = self.tail.wrapping_add(1);
+        }
+        self.first_ready = self.head;
+    }
+
+    #[inline]
+    fn has_answer(&self, place: usize) -> bool {
+        let memory = self.ops[place].memory.as_ref().expect("an op in flight has memory");
+        // Acquire pairs with the device's last store: once the status is not zero, the rest of the record and the
+        // output are visible too.
+        memory.status().load(Ordering::Acquire) != status::RUNNING
+    }
+
+    /// Judges the op, whose record is there.
+    #[inline]
+    fn complete(&mut self, place: usize, number: u16, attached: &mut Attached, counts: &mut DeviceCounts) {
+        attached.ends[usize::from(number)].queue.answered();
+        counts.completed += 1;
+        let op = &mut self.ops[place];
+        let memory = op.memory.as_ref().expect("an op in flight has memory");
+        // SAFETY: its status was seen to be other than zero.
+        let record = unsafe { memory.record() };
+        op.phase = Phase::Done;
+        let verdict = match op.kind {
+            Kind::Compress => of_compress(&record),
+            Kind::Decompress => of_decompress(&record),
+            Kind::Verify => match (of_verify(&record), op.verdict) {
+                // What is handed out is what compressing made, if the two agree on the page.
+                (Verdict::Made { crc, .. }, made @ Verdict::Made { crc: expected, .. })
+                    if crc == expected =>
+                {
+                    made
+                }
+                (Verdict::Made { .. } | Verdict::Failed(EngineError::Analytics(_)), _) => {
+                    Verdict::Failed(EngineError::CrcMismatch)
+                }
+                (failed, _) => failed,
+            },
+        };
+        if !matches!(verdict, Verdict::Made { .. }) {
+            return self.complete_badly(place, verdict, counts);
+        }
+        op.verdict = verdict;
+        if op.verify && op.kind == Kind::Compress {
+            self.begin_verify(place);
+        }
+    }
+
+    /// Submits the op once more, to decompress what it made to nothing but a CRC.
+    fn begin_verify(&mut self, place: usize) {
+        let (op, descriptor) = (&mut self.ops[place], &mut self.descriptors[place]);
+        let Verdict::Made { len, .. } = op.verdict else { return };
+        let memory = op.memory.as_mut().expect("an op in flight has memory");
+        memory.clear();
+        op.kind = Kind::Verify;
+        op.input = (memory.output_addr(), len);
+        (descriptor.src1_addr, descriptor.src1_size) = op.input;
+        // Nothing is written, but there must be a destination, and it must not overlap the source, which is at
+        // most a byte less than the page.
+        descriptor.dst_addr = memory.output_addr() + u64::from(MAX_COMPRESSED);
+        descriptor.max_dst_size = 1;
+        self.set_ready(place);
+    }
+
+    /// Has the op submitted (again).
+    fn set_ready(&mut self, place: usize) {
+        let op = &mut self.ops[place];
+        op.phase = Phase::Ready;
+        op.deadline = 0;
+        let seq = self.tail.wrapping_add(place.wrapping_sub(self.tail) & self.mask);
+        if seq.wrapping_sub(self.tail) < self.first_ready.wrapping_sub(self.tail) {
+            self.first_ready = seq;
+        }
+    }
+
+    /// What there is to do about a verdict that is no success: count it, or touch the page that was not there and
+    /// submit again, which leaves the verdict on what is verified as it is.
+    #[cold]
+    fn complete_badly(&mut self, place: usize, mut verdict: Verdict, counts: &mut DeviceCounts) {
+        let op = &mut self.ops[place];
+        if let Verdict::Fault { addr, write } = verdict {
+            if op.touches < MOST_TOUCHES && touch(op, addr, write) {
+                op.touches += 1;
+                counts.page_faults_touched += 1;
+                op.memory.as_mut().expect("an op that completed has memory").clear();
+                return self.set_ready(place);
+            }
+            verdict = Verdict::Failed(EngineError::PageFault);
+        }
+        let counter = match verdict {
+            Verdict::Incompressible => &mut counts.incompressible,
+            Verdict::Failed(EngineError::PageFault) => &mut counts.page_faults,
+            Verdict::Failed(UNTRUE) => &mut counts.bad_records,
+            Verdict::Failed(EngineError::Analytics(_)) => &mut counts.analytics_errors,
+            Verdict::Failed(EngineError::CrcMismatch) => &mut counts.crc_mismatches,
+            _ => &mut counts.bad_status,
+        };
+        *counter += 1;
+        op.verdict = verdict;
+    }
+
+    /// Retires the op's memory, and gives the place another.
+    #[cold]
+    fn time_out(
+        &mut self,
+        place: usize,
+        number: u16,
+        now: u64,
+        attached: &mut Attached,
+        counts: &mut DeviceCounts,
+    ) {
+        let op = &mut self.ops[place];
+        op.phase = Phase::Done;
+        op.verdict = Verdict::Failed(EngineError::TimedOut);
+        counts.timed_out += 1;
+        counts.retired_ops += 1;
+        if let Some(memory) = op.memory.take() {
+            self.memories.retire(memory);
+        }
+        attached.timed_out(number, now, counts);
+        if self.memories.retired() < MOST_RETIRED
+            && let Ok(memory) = self.memories.take()
+        {
+            self.descriptors[place].completion_addr = memory.record_addr();
+            op.memory = Some(memory);
+        } else {
+            counts.channels_exhausted += u64::from(!self.exhausted);
+            self.exhausted = true;
+        }
+    }
+}
+
+impl Phase {
+    fn queue(self) -> Option<u16> {
+        match self {
+            Phase::InFlight(number) => Some(number),
+            Phase::Ready | Phase::Done => None,
+        }
+    }
+}
+
+/// Touches the page of an op at which the device faulted; false if the address is not of the op's memory.
+fn touch(op: &Op, addr: u64, write: bool) -> bool {
+    let memory = op.memory.as_ref().expect("an op that completed has memory");
+    let page = addr & !(PAGE_SIZE as u64 - 1);
+    // The first byte of the range that lies in the page of the fault, of which the device may only give the start.
+    let within = |start: u64, len: u32| -> Option<*mut u8> {
+        let end = start + u64::from(len);
+        let first = page.max(start);
+        (len != 0 && first < end && first < page + PAGE_SIZE as u64).then_some(first as *mut u8)
+    };
+    let output = within(memory.output_addr(), PAGE_SIZE as u32).or(within(memory.record_addr(), 1));
+    if let Some(byte) = output {
+        // SAFETY: the byte is the op's own, and the op has completed: the device does not write now. A compressed
+        // stream that is being verified keeps its value.
+        unsafe { byte.write_volatile(byte.read_volatile()) };
+        return true;
+    }
+    if write {
+        return false;
+    }
+    let (constant, constant_len) = super::aecs::range();
+    let input = within(op.input.0, op.input.1).or(within(constant, constant_len));
+    if let Some(byte) = input {
+        // SAFETY: the byte is of the caller's page, who is borrowed from until the op is done, or of a constant.
+        unsafe { byte.read_volatile() };
+    }
+    input.is_some()
+}
