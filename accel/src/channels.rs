@@ -479,6 +479,27 @@ mod tests {
     }
 
     #[test]
+    fn single_page_that_the_engine_fails_comes_back_from_software_and_is_counted() {
+        let channels = flaky(2);
+        let page = pages().remove(3);
+        let mut software = Software::new(Codec::Lz4, 1);
+        let Compressed::Bytes { bytes, codec, crc } = software.compress_page(&page) else {
+            panic!("the page shrinks");
+        };
+        let mut out = [0; PAGE_SIZE];
+        channels.with(Purpose::Load, |channel| {
+            for _ in 0..4 {
+                out.fill(0);
+                assert_eq!(channel.decompress_one(codec, bytes, crc, &mut out), Ok(()));
+                assert!(out == page);
+            }
+            let wrong = channel.decompress_one(codec, bytes, !crc, &mut out);
+            assert_eq!(wrong, Err(EngineError::CrcMismatch), "software has the last word");
+        });
+        assert_eq!(channels.fallbacks().crc_mismatch, 3);
+    }
+
+    #[test]
     fn panic_in_the_sink_leaves_the_channel_usable() {
         let channels = flaky(5);
         let pages = pages();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use zfolio_accel::PAGE_SIZE;
 
-use super::{Class, RawObject, ZsPool, list_of, used_pages};
+use super::{Class, RawObject, ZsPool, list_of, stays, used_pages};
 use crate::sync::Ordering;
 use crate::zsmalloc::backrefs::{FREE, next_free};
 use crate::zsmalloc::class::{CLASSES, SHAPES};
@@ -97,6 +97,11 @@ impl ZsPool {
                 "zspage {id}: {in_use} in use and {free} free of {bump}, {} pages",
                 header.populated()
             ));
+        }
+        let stays = stays(list_of(header), header.capacity.load(Ordering::Relaxed));
+        let says = (header.stays_from.load(Ordering::Relaxed), header.stays_to.load(Ordering::Relaxed));
+        if says != stays {
+            return Err(format!("zspage {id}: stays on its list with {says:?} in use, not {stays:?}"));
         }
         Ok(())
     }
