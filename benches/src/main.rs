@@ -1,7 +1,8 @@
 //! The `zfolio` command line.
 //!
 //! `zfolio capture` writes pages of a process or of files to a corpus; `zfolio bench` runs the store over
-//! corpora, checks every byte it gets back, and reports. Each command is a module with a `run`; this file only
+//! corpora, checks every byte it gets back, and reports; `zfolio compare` tells two runs apart; `zfolio doctor` examines what
+//! stands between the machine and its IAA. Each command is a module with a `run`; this file only
 //! reads the arguments and turns errors into one line on standard error and an exit code.
 
 #![deny(unsafe_code)]
@@ -10,6 +11,7 @@ mod bench;
 mod capture;
 mod compare;
 mod corpus;
+mod doctor;
 mod interrupt;
 mod machine;
 mod memory;
@@ -41,6 +43,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Capture(capture::CaptureArgs),
     Compare(compare::CompareArgs),
+    Doctor(doctor::DoctorArgs),
     /// Build the data of the live-memory corpus and wait (what `capture --self` captures)
     #[command(name = corpus::live::SUBCOMMAND, hide = true)]
     Workload,
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args, &interrupt).map_err(|error| error.to_string()),
         Command::Capture(args) => capture::run(args, &interrupt).map_err(|error| error.to_string()),
         Command::Compare(args) => compare::run(args).map_err(|error| error.to_string()),
+        Command::Doctor(args) => doctor::run(args).map_err(|error| error.to_string()),
         Command::Workload => unreachable!("served above"),
     };
     result.unwrap_or_else(|message| fail(&message))

@@ -45,6 +45,7 @@ mod aecs;
 mod attached;
 mod counts;
 mod engine;
+mod examine;
 mod file;
 #[cfg(any(test, feature = "model"))]
 mod model;
@@ -66,6 +67,7 @@ use std::time::Duration;
 
 pub use counts::DeviceCounts;
 pub use engine::Verify;
+pub use examine::{Examination, PageTrip, examine};
 pub use portal::{Portal, Refusal, Submitted};
 pub use queue::{Attachment, QueueInfo, QueueState};
 pub use queue_table::QueueReport;

@@ -121,7 +121,7 @@ fn list_machine(devices: &[IaaDevice]) -> Listing {
 }
 
 /// A queue as the engine needs it, or why it is of no use.
-fn queue_info(device: &IaaDevice, queue: &WorkQueue) -> Result<QueueInfo, String> {
+pub(crate) fn queue_info(device: &IaaDevice, queue: &WorkQueue) -> Result<QueueInfo, String> {
     if !device.enabled {
         return Err(format!("device {} is not enabled", device.name));
     }
