@@ -60,7 +60,7 @@ counts! {
     page_faults,
     /// Ops without a completion before the deadline.
     timed_out,
-    /// Ops whose memory was retired; probes and work in flight at a panic can be among them.
+    /// Ops whose memory was retired: late ones, and those whose records cannot be true.
     retired_ops,
     /// Channels that gave up their engine because too many of their ops were retired.
     channels_exhausted,

@@ -20,7 +20,8 @@
 //!   nobody reads.
 //! - A child of fork touches neither op memory nor portals, in Drop neither: the kernel has not given it either of
 //!   them.
-//! - What the device says is not believed. Lengths are checked before they are used, and a page that faulted is
+//! - What the device says is not believed. A record that cannot be true, as one whose status comes before the rest,
+//!   retires its op, too. Lengths are checked before they are used, and a page that faulted is
 //!   touched only if it is one that the op was given.
 //!
 //! # What fails, and what becomes of it
@@ -31,7 +32,8 @@
 //! | page fault | touched, submitted again, three times; then software | `page_faults_touched`, `page_faults` |
 //! | completion too late | memory retired; that page in software | `timed_out`, `retired_ops` |
 //! | many too late in a row | queue in quarantine, probed | `quarantines`, `probes`, `probes_failed` |
-//! | bad status, error code, length | that page in software | `bad_status`, `analytics_errors`, `bad_records` |
+//! | bad status, error code | that page in software | `bad_status`, `analytics_errors` |
+//! | record that cannot be true | memory retired; that page in software | `bad_records`, `retired_ops` |
 //! | CRC-32 not as it should be | that page in software | `crc_mismatches` |
 //! | does not shrink below a page | incompressible | `incompressible` |
 //! | queue disabled, device gone | other queues; looked for again | `refused`, `rescans` |
@@ -49,6 +51,8 @@ mod examine;
 mod file;
 #[cfg(any(test, feature = "model"))]
 mod model;
+#[cfg(test)]
+mod model_tests;
 mod op;
 mod portal;
 mod probe;

@@ -180,10 +180,15 @@ impl Queue {
         }
     }
 
+    /// An op's memory was retired.
+    pub(crate) fn retired(&self) {
+        self.retired.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// An op has not completed in time and was retired. True if that starts a quarantine, of which `after` in a row
     /// are the cause, and which lasts from `now` on for `quarantine`.
     pub(crate) fn timed_out(&self, now: u64, after: u32, quarantine: Duration) -> bool {
-        self.retired.fetch_add(1, Ordering::Relaxed);
+        self.retired();
         let mut starts = false;
         match self.info.mode {
             QueueMode::Shared => self.give_credits(1),

@@ -405,7 +405,7 @@ impl Window {
             },
         };
         if !matches!(verdict, Verdict::Made { .. }) {
-            return self.complete_badly(place, verdict, counts);
+            return self.complete_badly(place, number, verdict, attached, counts);
         }
         op.verdict = verdict;
         if op.verify && op.kind == Kind::Compress {
@@ -442,31 +442,54 @@ impl Window {
 
     /// What there is to do about a verdict that is no success: count it, or touch the page that was not there and
     /// submit again, which leaves the verdict on what is verified as it is.
+    ///
+    /// A record that cannot be true, or not of this page, may be one that is still being written, or another op's: its
+    /// memory is not used again.
     #[cold]
-    fn complete_badly(&mut self, place: usize, mut verdict: Verdict, counts: &mut DeviceCounts) {
+    fn complete_badly(
+        &mut self,
+        place: usize,
+        number: u16,
+        mut verdict: Verdict,
+        attached: &Attached,
+        counts: &mut DeviceCounts,
+    ) {
         let op = &mut self.ops[place];
+        let mut believed = true;
         if let Verdict::Fault { addr, write } = verdict {
-            if op.touches < MOST_TOUCHES && touch(op, addr, write) {
+            let is_ours = touch(op, addr, write);
+            if is_ours && op.touches < MOST_TOUCHES {
                 op.touches += 1;
                 counts.page_faults_touched += 1;
                 op.memory.as_mut().expect("an op that completed has memory").clear();
                 return self.set_ready(place);
             }
+            believed = is_ours;
             verdict = Verdict::Failed(EngineError::PageFault);
         }
         let counter = match verdict {
             Verdict::Incompressible => &mut counts.incompressible,
             Verdict::Failed(EngineError::PageFault) => &mut counts.page_faults,
-            Verdict::Failed(UNTRUE) => &mut counts.bad_records,
             Verdict::Failed(EngineError::Analytics(_)) => &mut counts.analytics_errors,
-            Verdict::Failed(EngineError::CrcMismatch) => &mut counts.crc_mismatches,
+            Verdict::Failed(UNTRUE) => {
+                believed = false;
+                &mut counts.bad_records
+            }
+            Verdict::Failed(EngineError::CrcMismatch) => {
+                believed = false;
+                &mut counts.crc_mismatches
+            }
             _ => &mut counts.bad_status,
         };
         *counter += 1;
         op.verdict = verdict;
+        if !believed {
+            attached.ends[usize::from(number)].queue.retired();
+            self.retire(place, counts);
+        }
     }
 
-    /// Retires the op's memory, and gives the place another.
+    /// Gives up an op that is late.
     #[cold]
     fn time_out(
         &mut self,
@@ -476,15 +499,20 @@ impl Window {
         attached: &mut Attached,
         counts: &mut DeviceCounts,
     ) {
-        let op = &mut self.ops[place];
-        op.phase = Phase::Done;
-        op.verdict = Verdict::Failed(EngineError::TimedOut);
+        self.ops[place].phase = Phase::Done;
+        self.ops[place].verdict = Verdict::Failed(EngineError::TimedOut);
         counts.timed_out += 1;
+        attached.timed_out(number, now, counts);
+        self.retire(place, counts);
+    }
+
+    /// Puts the memory of an op out of use, and gives its place another.
+    fn retire(&mut self, place: usize, counts: &mut DeviceCounts) {
+        let op = &mut self.ops[place];
         counts.retired_ops += 1;
         if let Some(memory) = op.memory.take() {
             self.memories.retire(memory);
         }
-        attached.timed_out(number, now, counts);
         if self.memories.retired() < MOST_RETIRED
             && let Ok(memory) = self.memories.take()
         {
