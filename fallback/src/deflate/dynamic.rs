@@ -7,7 +7,7 @@
 
 use super::bits::{BitWriter, Overflow};
 use super::fixed;
-use super::matches::{self, MATCH, Seen};
+use super::matches::{self, MATCH, Seen, WINDOW};
 use super::symbols;
 use super::tree::{Code, Codes, DISTANCES, END_OF_BLOCK, Header, Histogram, LITERALS, Lengths};
 
@@ -54,10 +54,10 @@ impl Dynamic {
         let mut out = BitWriter::new(dst);
         let mut start = 0;
         loop {
-            let block = if src.len() <= matches::WINDOW {
-                self.find::<false>(seen, src, start)
-            } else {
-                self.find::<true>(seen, src, start)
+            // As in the other encoder, pages have code of their own.
+            let block = match src.as_array::<WINDOW>() {
+                Some(page) => self.find::<false>(seen, page, start),
+                None => self.find::<true>(seen, src, start),
             };
             let last = block.end == src.len();
             self.write(&mut out, src, start, &block, last)?;
@@ -69,6 +69,7 @@ impl Dynamic {
     }
 
     /// The first pass: matches from `start` on, until the source ends or as many are found as a block takes.
+    #[inline(always)]
     fn find<const LONG: bool>(&mut self, seen: &mut Seen, src: &[u8], start: usize) -> Block {
         self.counts = Histogram::default();
         let counts = &mut self.counts;
@@ -86,8 +87,10 @@ impl Dynamic {
                 continue;
             };
             let len = matches::len(src, pos, earlier);
-            if let Some(next) = matches::bytes(src, pos + 1) {
-                seen.remember(pos + 1, u32::from_le_bytes(next));
+            for inner in [pos + 1, pos + len - 1] {
+                if let Some(word) = matches::bytes(src, inner) {
+                    seen.remember(inner, u32::from_le_bytes(word));
+                }
             }
             let distance = pos - earlier;
             for &byte in &src[done..pos] {
