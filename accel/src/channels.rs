@@ -11,11 +11,12 @@ use std::sync::Arc;
 use zfolio_fallback::{Codec, Method};
 
 use crate::direct::{
-    Attachment, DeviceCounts, Direct, DirectConfig, QueueInfo, QueueReport, QueueTable, Source,
+    Attachment, Counters, DeviceCounts, Direct, DirectConfig, QueueInfo, QueueReport, QueueTable, Source,
 };
 use crate::fallbacks::{FallbackCounts, Fallbacks};
+use crate::qpl::{self, QplSource};
 use crate::try_lock::{TryLock, TryLockGuard};
-use crate::{Channel, Engine, Topology, numa, thread_index};
+use crate::{Channel, Engine, Topology, discover, numa, thread_index};
 
 /// Kept channels for each package and purpose. A thread starts at its own number and takes the first free one.
 const KEPT_CHANNELS: usize = 64;
@@ -32,6 +33,10 @@ pub enum Backend {
     /// The software model of the device, under the same code as the device. For tests: it is slower than software.
     #[cfg(any(test, feature = "model"))]
     Model,
+    /// Intel IAA through Intel's QPL, which is loaded when it is asked for.
+    Qpl,
+    /// QPL's own software: for comparison.
+    QplSoftware,
     /// The CPU.
     Software,
 }
@@ -43,6 +48,8 @@ impl Backend {
         Backend::Direct,
         #[cfg(any(test, feature = "model"))]
         Backend::Model,
+        Backend::Qpl,
+        Backend::QplSoftware,
         Backend::Software,
     ];
 
@@ -53,6 +60,8 @@ impl Backend {
             Backend::Direct => "direct",
             #[cfg(any(test, feature = "model"))]
             Backend::Model => "model",
+            Backend::Qpl => "qpl",
+            Backend::QplSoftware => "qpl-software",
             Backend::Software => "software",
         }
     }
@@ -210,13 +219,19 @@ struct Maker {
 /// All channels of a store.
 pub struct Channels {
     maker: Maker,
-    /// The devices' queues, where channels use any.
-    devices: Option<Arc<QueueTable>>,
+    devices: Devices,
     /// The package of each CPU, by CPU number; empty where there is one package.
     package_of_cpu: Box<[u16]>,
     packages: Box<[Package]>,
     fallbacks: Arc<Fallbacks>,
     report: String,
+}
+
+/// Whose devices channels use.
+enum Devices {
+    None,
+    Direct(Arc<QueueTable>),
+    Qpl(Arc<Counters>),
 }
 
 /// Channels, each made when a thread first needs it.
@@ -241,15 +256,30 @@ impl Channels {
             (Backend::Software, _) => "asked for by name".to_owned(),
             (Backend::Auto, Some(method)) => format!("chosen by auto: no device compresses with {method}"),
             (backend, Some(method)) => return Err(BackendError::Method { backend, method }),
+            (backend @ (Backend::Qpl | Backend::QplSoftware), None) => {
+                let qpl = Channels::qpl(&config, topology, backend, "asked for by name");
+                return qpl.map_err(|reason| BackendError::Unavailable { backend, reason });
+            }
             (backend, None) => match QueueTable::new(config.source(), config.direct(), topology) {
                 Ok(table) => return Ok(Channels::direct(table, &config, topology, backend)),
-                Err(reason) if backend == Backend::Auto => format!("chosen by auto: {reason}"),
+                Err(reason) if backend == Backend::Auto => {
+                    // QPL would find no more devices than there are.
+                    if discover::iaa_devices(&config.sysfs).is_empty() {
+                        format!("chosen by auto: {reason}")
+                    } else {
+                        let why = format!("chosen by auto; direct: {reason}");
+                        match Channels::qpl(&config, topology, Backend::Qpl, &why) {
+                            Ok(channels) => return Ok(channels),
+                            Err(qpl) => format!("{why}; qpl: {qpl}"),
+                        }
+                    }
+                }
                 Err(reason) => return Err(BackendError::Unavailable { backend, reason }),
             },
         };
         let method = config.method.unwrap_or(Method::Lz4);
         let maker = Maker { make: None, method, window: config.window };
-        Ok(Channels::build(maker, None, topology, format!("software ({why})")))
+        Ok(Channels::build(maker, Devices::None, topology, format!("software ({why})")))
     }
 
     /// Channels that drive these queues directly: for benchmarks and tests of what is around the device.
@@ -278,7 +308,24 @@ impl Channels {
             Box::new(Direct::new(&table, package, purpose, window))
         };
         let maker = Maker { make: Some(Box::new(make)), method, window };
-        Channels::build(maker, Some(devices), topology, report)
+        Channels::build(maker, Devices::Direct(devices), topology, report)
+    }
+
+    fn qpl(
+        config: &ChannelsConfig,
+        topology: &Topology,
+        backend: Backend,
+        why: &str,
+    ) -> Result<Channels, String> {
+        let (window, method) = (config.window, config.method.unwrap_or(Method::Deflate));
+        let path = if backend == Backend::Qpl { qpl::Path::Hardware } else { qpl::Path::Software };
+        let devices = discover::iaa_devices(&config.sysfs);
+        let source = QplSource::open(path, window, &config.direct(), &devices, topology)?;
+        let report = format!("{backend} ({why}): {}", source.describe());
+        let counters = Arc::clone(source.counters());
+        let make = move |package, _| source.engine(package);
+        let maker = Maker { make: Some(Box::new(make)), method, window };
+        Ok(Channels::build(maker, Devices::Qpl(counters), topology, report))
     }
 
     /// Channels of an engine of the caller's own; what it fails is done again in software by `method`.
@@ -287,15 +334,10 @@ impl Channels {
         F: Fn(u16, Purpose) -> Box<dyn Engine> + Send + Sync + 'static,
     {
         let maker = Maker { make: Some(Box::new(make)), method: method.into(), window: 1 };
-        Channels::build(maker, None, topology, format!("{name} (given by the caller)"))
+        Channels::build(maker, Devices::None, topology, format!("{name} (given by the caller)"))
     }
 
-    fn build(
-        maker: Maker,
-        devices: Option<Arc<QueueTable>>,
-        topology: &Topology,
-        report: String,
-    ) -> Channels {
+    fn build(maker: Maker, devices: Devices, topology: &Topology, report: String) -> Channels {
         let packages = topology.packages().max(1);
         let kept = || std::array::from_fn(|_| TryLock::default());
         Channels {
@@ -315,18 +357,25 @@ impl Channels {
 
     /// What devices did and failed to do; all zero where channels use none.
     pub fn device_counts(&self) -> DeviceCounts {
-        self.devices.as_ref().map_or(DeviceCounts::default(), |table| table.counters.snapshot())
+        match &self.devices {
+            Devices::None => DeviceCounts::default(),
+            Devices::Direct(table) => table.counters.snapshot(),
+            Devices::Qpl(counters) => counters.snapshot(),
+        }
     }
 
     /// The devices' queues that channels use at present, and what they are good for.
     pub fn queues(&self) -> Vec<QueueReport> {
-        self.devices.as_ref().map_or(Vec::new(), |table| table.report())
+        match &self.devices {
+            Devices::Direct(table) => table.report(),
+            Devices::None | Devices::Qpl(_) => Vec::new(),
+        }
     }
 
     /// Looks for devices' queues that came or went; true if any did. Channels do so by themselves when a queue goes
     /// away, but not to find new ones while those that they have work.
     pub fn rescan(&self) -> bool {
-        self.devices.as_ref().is_some_and(|table| table.rescan())
+        matches!(&self.devices, Devices::Direct(table) if table.rescan())
     }
 
     /// How new pages are compressed.

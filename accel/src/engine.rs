@@ -142,6 +142,8 @@ pub enum EngineError {
     /// The device answered with this [error code](idxd_sys::error_code): the bytes are no valid stream, or it cannot
     /// read them.
     Analytics(u8),
+    /// The vendor's library answered with this status of its own.
+    Library(u32),
     /// The compressed bytes are no valid stream of their codec, or not of a whole page.
     Decode(DecodeError),
     /// The page does not have the CRC-32 it was stored with.
@@ -162,6 +164,7 @@ impl fmt::Display for EngineError {
             EngineError::TimedOut => f.write_str("no completion before the deadline"),
             EngineError::BadStatus(status) => write!(f, "device status {status:#04x}"),
             EngineError::Analytics(code) => write!(f, "device error code {code}"),
+            EngineError::Library(status) => write!(f, "QPL status {status}"),
             EngineError::Decode(error) => write!(f, "cannot decompress: {error}"),
             EngineError::CrcMismatch => f.write_str("page does not have the CRC-32 it was stored with"),
             EngineError::NoQueue => f.write_str("no work queue works"),

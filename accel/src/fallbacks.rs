@@ -24,7 +24,7 @@ impl Fallbacks {
             EngineError::Busy => &self.busy,
             EngineError::PageFault => &self.page_fault,
             EngineError::TimedOut => &self.timed_out,
-            EngineError::BadStatus(_) => &self.bad_status,
+            EngineError::BadStatus(_) | EngineError::Library(_) => &self.bad_status,
             EngineError::Decode(_) | EngineError::Analytics(_) => &self.decode,
             EngineError::CrcMismatch => &self.crc_mismatch,
             EngineError::NoQueue => &self.no_queue,

@@ -35,6 +35,8 @@ mod fallbacks;
 mod fork;
 pub mod numa;
 mod page;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod qpl;
 mod software;
 mod thread;
 mod topology;

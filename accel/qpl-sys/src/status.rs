@@ -36,8 +36,9 @@ impl Status {
 
     /// The device's completion status that it stands for, a fault of a write with its bit.
     pub fn completion_status(self) -> Option<u8> {
-        let code = self.0.checked_sub(COMPLETION)?;
-        u8::try_from(code).ok().filter(|&code| code != 0)
+        let code = u8::try_from(self.0.checked_sub(COMPLETION)?).ok()?;
+        // Beyond them, from 500 on, are the library's own.
+        (1..0x40).contains(&(code & status::MASK)).then_some(code)
     }
 
     /// Whether the device met a page that was not there.
@@ -92,6 +93,7 @@ mod tests {
         assert_eq!(Status(DST_IS_SHORT).error_code(), Some(error_code::UNRECOVERABLE_OVERFLOW));
         assert!(Status(303).is_page_fault() && Status(431).is_page_fault());
         assert_eq!(Status(431).completion_status(), Some(0x83));
+        assert_eq!(Status(503).completion_status(), None);
         assert!(!Status(503).is_page_fault() && !Status(5).is_page_fault());
         assert_eq!(Status(200).error_code(), None);
     }

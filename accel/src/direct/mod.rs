@@ -76,6 +76,7 @@ pub use portal::{Portal, Refusal, Submitted};
 pub use queue::{Attachment, QueueInfo, QueueState};
 pub use queue_table::QueueReport;
 
+pub(crate) use counts::Counters;
 pub(crate) use engine::Direct;
 pub(crate) use queue_table::QueueTable;
 pub(crate) use source::Source;
