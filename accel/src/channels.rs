@@ -277,7 +277,7 @@ impl Channels {
                 Err(reason) => return Err(BackendError::Unavailable { backend, reason }),
             },
         };
-        let method = config.method.unwrap_or(Method::Lz4);
+        let method = config.method.unwrap_or_else(|| Method::best().0);
         let maker = Maker { make: None, method, window: config.window };
         Ok(Channels::build(maker, Devices::None, topology, format!("software ({why})")))
     }

@@ -15,17 +15,29 @@ pub enum Codec {
     Lz4 = 1,
     /// One raw DEFLATE stream whose matches reach back at most 4096 bytes, which any Intel IAA can read.
     Deflate = 2,
+    /// One stream of the vector word codec, always of a page of 4096 bytes.
+    Vw = 3,
 }
 
 impl Codec {
     /// Every codec, in the order of their numbers.
-    pub const ALL: [Codec; 2] = [Codec::Lz4, Codec::Deflate];
+    pub const ALL: [Codec; 3] = [Codec::Lz4, Codec::Deflate, Codec::Vw];
+
+    /// Can data of this length be compressed, if it is no longer than [`MAX_INPUT`](crate::MAX_INPUT)? All but
+    /// vw take any; vw takes pages of 4096 bytes.
+    pub const fn takes(self, len: usize) -> bool {
+        match self {
+            Codec::Lz4 | Codec::Deflate => true,
+            Codec::Vw => len == 4096,
+        }
+    }
 
     /// The name used on command lines and in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Codec::Lz4 => "lz4",
             Codec::Deflate => "deflate",
+            Codec::Vw => "vw",
         }
     }
 
@@ -34,6 +46,7 @@ impl Codec {
         match number {
             1 => Some(Codec::Lz4),
             2 => Some(Codec::Deflate),
+            3 => Some(Codec::Vw),
             _ => None,
         }
     }
@@ -51,7 +64,7 @@ pub struct UnknownCodec(String);
 
 impl fmt::Display for UnknownCodec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown codec {:?}; known are: lz4, deflate", self.0)
+        write!(f, "unknown codec {:?}; known are: lz4, deflate, vw", self.0)
     }
 }
 

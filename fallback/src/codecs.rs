@@ -1,32 +1,37 @@
-//! Both codecs of one thread.
+//! All codecs of one thread.
 //!
 //! A channel holds one and picks for each page: the configured method to compress, the codec that the entry names to
 //! decode.
 
-use crate::{Codec, DecodeError, Deflate, Lz4, Method};
+use crate::{Codec, DecodeError, Deflate, Lz4, Method, Vw, VwLevel};
 
 /// A compressor and decompressor of every [`Method`] and [`Codec`], for one thread.
 #[derive(Default)]
 pub struct Codecs {
     lz4: Lz4,
     deflate: Deflate,
+    vw: Vw,
 }
 
 impl Codecs {
-    /// Takes all the memory that later calls use, less than 100 KiB.
+    /// Takes all the memory that later calls use, less than 150 KiB.
     pub fn new() -> Codecs {
         Codecs::default()
     }
 
     /// Compresses `src` into the front of `dst` and returns the compressed length.
     ///
-    /// `None` as [`Lz4::compress`] and [`Deflate::compress`] say; never with a `dst` of
-    /// [`max_compressed_len`](crate::max_compressed_len) and a `src` of at most [`MAX_INPUT`](crate::MAX_INPUT).
+    /// `None` as [`Lz4::compress`], [`Deflate::compress`] and [`Vw::compress`] say; never with a `dst` of
+    /// [`max_compressed_len`](crate::max_compressed_len) and a `src` of at most [`MAX_INPUT`](crate::MAX_INPUT) that
+    /// the codec [takes](Codec::takes).
     pub fn compress(&mut self, method: impl Into<Method>, src: &[u8], dst: &mut [u8]) -> Option<usize> {
         match method.into() {
             Method::Lz4 => self.lz4.compress(src, dst),
             Method::Deflate => self.deflate.compress(src, dst),
             Method::DeflateDynamic => self.deflate.compress_dynamic(src, dst),
+            Method::Vw => self.vw.compress(VwLevel::Standard, src, dst),
+            Method::VwFast => self.vw.compress(VwLevel::Fast, src, dst),
+            Method::VwDense => self.vw.compress(VwLevel::Dense, src, dst),
         }
     }
 
@@ -38,6 +43,7 @@ impl Codecs {
         match codec {
             Codec::Lz4 => self.lz4.decompress(src, dst),
             Codec::Deflate => self.deflate.decompress(src, dst),
+            Codec::Vw => self.vw.decompress(src, dst),
         }
     }
 }

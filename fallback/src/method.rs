@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::Codec;
+use crate::{Codec, Vw};
 
 /// How new pages are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,11 +16,29 @@ pub enum Method {
     Deflate,
     /// DEFLATE that Intel IAA can read, with Huffman codes made for each page: denser, and slower.
     DeflateDynamic,
+    /// vw, faster than LZ4 and denser on the memory of processes, where the CPU has AVX-512.
+    Vw,
+    /// vw for speed.
+    VwFast,
+    /// vw for density, also on text and programs.
+    VwDense,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 3] = [Method::Lz4, Method::Deflate, Method::DeflateDynamic];
+    pub const ALL: [Method; 6] =
+        [Method::Lz4, Method::Deflate, Method::DeflateDynamic, Method::Vw, Method::VwFast, Method::VwDense];
+
+    /// The fastest in software on this machine, and why.
+    pub fn best() -> (Method, &'static str) {
+        if Vw::is_fast() {
+            (Method::Vw, "this CPU has AVX-512, with which vw is faster than lz4 and denser")
+        } else if cfg!(feature = "simd") {
+            (Method::Lz4, "vw is faster only with AVX-512 up to VBMI2 and BITALG, which this CPU lacks")
+        } else {
+            (Method::Lz4, "built without the feature simd, and so without a fast vw")
+        }
+    }
 
     /// The name used on command lines and in reports.
     pub const fn name(self) -> &'static str {
@@ -28,6 +46,9 @@ impl Method {
             Method::Lz4 => "lz4",
             Method::Deflate => "deflate",
             Method::DeflateDynamic => "deflate-dynamic",
+            Method::Vw => "vw",
+            Method::VwFast => "vw-fast",
+            Method::VwDense => "vw-dense",
         }
     }
 
@@ -36,6 +57,7 @@ impl Method {
         match self {
             Method::Lz4 => Codec::Lz4,
             Method::Deflate | Method::DeflateDynamic => Codec::Deflate,
+            Method::Vw | Method::VwFast | Method::VwDense => Codec::Vw,
         }
     }
 }
@@ -46,6 +68,7 @@ impl From<Codec> for Method {
         match codec {
             Codec::Lz4 => Method::Lz4,
             Codec::Deflate => Method::Deflate,
+            Codec::Vw => Method::Vw,
         }
     }
 }

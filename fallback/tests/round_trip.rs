@@ -90,7 +90,7 @@ fn bound_holds_for_the_worst_data() {
         for kind in [0, 5] {
             let data = made(kind, 3, len);
             let mut dst = vec![0; max_compressed_len(len)];
-            for method in Method::ALL {
+            for method in Method::ALL.into_iter().filter(|method| method.codec().takes(len)) {
                 let stream = codecs.compress(method, &data, &mut dst);
                 assert!(stream.is_some(), "{method} of {len} bytes of noise does not fit its bound");
             }
@@ -151,13 +151,15 @@ fn equal_pages_give_equal_streams_whatever_came_before() {
     for method in Method::ALL {
         let mut fresh = vec![0; max_compressed_len(4096)];
         let len = Codecs::new().compress(method, &page, &mut fresh).unwrap();
+        fresh.truncate(len);
         let mut used = Codecs::new();
         for seed in 0..50 {
-            let before = made(seed as u32, seed, 100 * seed as usize + 3000);
+            let len = 100 * seed as usize + 3000;
+            let before = made(seed as u32, seed, if method.codec().takes(len) { len } else { 4096 });
             used.compress(method, &before, &mut vec![0; max_compressed_len(before.len())]).unwrap();
             let mut again = vec![0; max_compressed_len(4096)];
-            assert_eq!(used.compress(method, &page, &mut again), Some(len));
-            assert!(again[..len] == fresh[..len]);
+            assert_eq!(used.compress(method, &page, &mut again), Some(fresh.len()));
+            assert!(again[..fresh.len()] == fresh);
         }
     }
 }

@@ -23,6 +23,7 @@ struct Case {
 const SOFTWARE_LZ4: Case = Case { backend: "software", method: Method::Lz4 };
 const SOFTWARE_DEFLATE: Case = Case { backend: "software", method: Method::Deflate };
 const SOFTWARE_DEFLATE_DYNAMIC: Case = Case { backend: "software", method: Method::DeflateDynamic };
+const SOFTWARE_VW: Case = Case { backend: "software", method: Method::Vw };
 const DIRECT: Case = Case { backend: "direct", method: Method::Deflate };
 const QPL: Case = Case { backend: "qpl", method: Method::Deflate };
 const QPL_SOFTWARE: Case = Case { backend: "qpl-software", method: Method::Deflate };
@@ -305,6 +306,7 @@ stamp! {
     software_lz4 => SOFTWARE_LZ4,
     software_deflate => SOFTWARE_DEFLATE,
     software_deflate_dynamic => SOFTWARE_DEFLATE_DYNAMIC,
+    software_vw => SOFTWARE_VW,
     direct => DIRECT,
     qpl => QPL,
     qpl_software => QPL_SOFTWARE,

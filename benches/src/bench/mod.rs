@@ -65,7 +65,7 @@ pub(crate) struct BenchArgs {
     /// Repeat or cut each corpus to this many pages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_PAGES))]
     pages: Option<u64>,
-    /// Codec; lz4 and deflate are compared when it is not given
+    /// Codec; lz4, deflate and vw are compared when it is not given
     #[arg(long, value_enum)]
     codec: Option<CodecChoice>,
     /// What compresses

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use zfolio_accel::PAGE_SIZE;
+use zfolio_accel::{Method, PAGE_SIZE};
 
 use super::figures::{COLD_STORE, Spread, Summary, prefix};
 use super::worker::Pass;
@@ -45,7 +45,10 @@ pub(crate) fn header(setup: &Setup, outcome: &Outcome<'_>) -> String {
 
 fn codec_line(setup: &Setup, outcome: &Outcome<'_>) -> String {
     match setup.codec {
-        None => "lz4 and deflate compared; --codec names one".to_owned(),
+        None => {
+            let (best, why) = Method::best();
+            format!("lz4, deflate and vw compared; --codec names one\n          default {best}: {why}")
+        }
         Some(_) => format!("{} ({})", outcome.variant.method, outcome.variant.codec_reason),
     }
 }

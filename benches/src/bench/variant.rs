@@ -15,6 +15,12 @@ pub(crate) enum CodecChoice {
     Deflate,
     /// The same with Huffman codes of each page's own: denser, slower
     DeflateDynamic,
+    /// The vector word codec, fast where the CPU has AVX-512
+    Vw,
+    /// The same for speed
+    VwFast,
+    /// The same for density
+    VwDense,
     /// The store's own choice for this machine
     Auto,
 }
@@ -39,15 +45,19 @@ pub(crate) struct Variant {
 }
 
 impl Variant {
-    /// Opens the stores to compare: what `--codec` names, or both codecs when it is not given.
+    /// Opens the stores to compare: what `--codec` names, or lz4, deflate and vw when it is not given.
     pub(crate) fn open_all(setup: &Setup, pages: u32) -> Result<Vec<Self>, BenchError> {
-        let compared = "compared with the other codec, as none was asked for";
-        let methods: &[(Option<Method>, &'static str)] = match setup.codec {
-            Some(CodecChoice::Lz4) => &[(Some(Method::Lz4), "asked for")],
-            Some(CodecChoice::Deflate) => &[(Some(Method::Deflate), "asked for")],
-            Some(CodecChoice::DeflateDynamic) => &[(Some(Method::DeflateDynamic), "asked for")],
-            Some(CodecChoice::Auto) => &[(None, "chosen by auto")],
-            None => &[(Some(Method::Lz4), compared), (Some(Method::Deflate), compared)],
+        let compared = "compared with the other codecs, as none was asked for";
+        let asked = |method| vec![(Some(method), "asked for")];
+        let methods: Vec<(Option<Method>, &'static str)> = match setup.codec {
+            Some(CodecChoice::Lz4) => asked(Method::Lz4),
+            Some(CodecChoice::Deflate) => asked(Method::Deflate),
+            Some(CodecChoice::DeflateDynamic) => asked(Method::DeflateDynamic),
+            Some(CodecChoice::Vw) => asked(Method::Vw),
+            Some(CodecChoice::VwFast) => asked(Method::VwFast),
+            Some(CodecChoice::VwDense) => asked(Method::VwDense),
+            Some(CodecChoice::Auto) => vec![(None, Method::best().1)],
+            None => [Method::Lz4, Method::Deflate, Method::Vw].map(|method| (Some(method), compared)).into(),
         };
         methods.iter().map(|(method, reason)| Self::open(*method, reason, setup, pages)).collect()
     }

@@ -1,0 +1,131 @@
+//! vw, a page codec made for memory: words of 32 bits, 16 at a time.
+//!
+//! A page is 64 blocks of 16 words. A word is zero, literal, or a word of an earlier block with all or the upper
+//! three of its bytes; literals are coded by byte planes. No word waits for another of its block, so that a vector
+//! unit decodes a block at once. `FORMAT-VW.md` describes the format, from which a reader can be written.
+//!
+//! There is one format and there are two implementations of it, portable and with AVX-512, chosen once by what
+//! the CPU has. They write the same bytes, accept the same streams and make the same pages of them.
+
+mod decode;
+mod encode;
+mod format;
+mod parse;
+mod planes;
+mod search;
+
+use self::encode::Workspace;
+use self::format::{HEADER_LEN, Header, MAX_STREAM, PAGE};
+use self::search::{Dense, Fast, Standard};
+use crate::decode_error::reported;
+use crate::{Codec, DecodeError};
+
+/// Output bytes that always suffice.
+pub(crate) const MAX_COMPRESSED_LEN: usize = MAX_STREAM;
+
+/// How hard [`Vw`] searches. All levels write one format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum VwLevel {
+    /// For speed: sources of whole words by one table.
+    Fast,
+    /// Nearly the ratio of `Dense` on the memory of processes.
+    Standard,
+    /// Sources at any byte: denser on text and programs.
+    Dense,
+}
+
+impl VwLevel {
+    /// Every level, from the fastest on.
+    pub const ALL: [VwLevel; 3] = [VwLevel::Fast, VwLevel::Standard, VwLevel::Dense];
+}
+
+/// vw compressor and decompressor of one thread, with the memory they reuse.
+pub struct Vw {
+    work: Box<Workspace>,
+}
+
+impl Vw {
+    /// Takes all the memory that later calls use.
+    pub fn new() -> Vw {
+        Vw { work: Box::new(Workspace::EMPTY) }
+    }
+
+    /// The portable implementation, whatever the CPU has.
+    pub fn portable() -> Vw {
+        Vw::new()
+    }
+
+    /// Does this CPU have a fast path, and is it built in?
+    pub fn is_fast() -> bool {
+        false
+    }
+
+    /// Compresses a page of 4096 bytes into the front of `dst` and returns the stream's length.
+    ///
+    /// `None` if `src` is of any other length, or if `dst` is shorter than
+    /// [`max_compressed_len`](crate::max_compressed_len) of a page: the encoder does not begin what might not fit.
+    /// Bytes of `dst` beyond the returned length may change. `src` is read once, so that a page that someone
+    /// writes to meanwhile gives a valid stream of some mixture.
+    pub fn compress(&mut self, level: VwLevel, src: &[u8], dst: &mut [u8]) -> Option<usize> {
+        let page: &[u8; PAGE] = src.try_into().ok()?;
+        if dst.len() < crate::max_compressed_len(PAGE) {
+            return None;
+        }
+        Some(match level {
+            VwLevel::Fast => encode::encode::<Fast>(&mut self.work, page, dst),
+            VwLevel::Standard => encode::encode::<Standard>(&mut self.work, page, dst),
+            VwLevel::Dense => encode::encode::<Dense>(&mut self.work, page, dst),
+        })
+    }
+
+    /// Decodes the stream `src` into `dst`, which must be a page of 4096 bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if `src` is not one whole stream, or `dst` not of a page's length. `dst` then holds zeroes
+    /// if it is of a page's length, and else what it held before.
+    pub fn decompress(&mut self, src: &[u8], dst: &mut [u8]) -> Result<(), DecodeError> {
+        let codec = Codec::Vw;
+        let expected = reported(dst.len());
+        let Ok(page) = <&mut [u8; PAGE]>::try_from(&mut *dst) else {
+            return Err(if dst.len() < PAGE {
+                DecodeError::TooLong { codec, expected }
+            } else {
+                DecodeError::TooShort { codec, expected, decoded: reported(PAGE) }
+            });
+        };
+        if decode::decode(src, page).is_some() {
+            return Ok(());
+        }
+        page.fill(0);
+        Err(if src.len() < HEADER_LEN {
+            DecodeError::Truncated { codec, src_len: reported(src.len()) }
+        } else {
+            DecodeError::Malformed { codec, decoded: 0 }
+        })
+    }
+}
+
+impl Default for Vw {
+    fn default() -> Vw {
+        Vw::new()
+    }
+}
+
+// The bound that callers are given covers this codec's.
+const _: () = assert!(MAX_COMPRESSED_LEN <= crate::max_compressed_len(PAGE));
+
+/// The length that a stream's own numbers ask for, if it is long enough to tell.
+pub(crate) fn mended_len(stream: &[u8]) -> Option<usize> {
+    let header = Header::read(stream)?;
+    let masks = stream[HEADER_LEN..].get(..2 * header.masks())?;
+    let listed: u32 = masks.iter().map(|byte| byte.count_ones()).sum();
+    let repeating = listed + 16 * header.all.count_ones();
+    let at = HEADER_LEN + masks.len() + format::classes_len(repeating as usize);
+    let literals = if header.coded {
+        planes::decode(stream.get(at..)?, &mut [0; format::WORDS][..header.literals])?
+    } else {
+        4 * header.literals
+    };
+    Some(at + literals + header.tail_len())
+}
