@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::entry::{Contents, LISTED};
 use crate::folio::TenantId;
-use crate::word::{EMPTY, ZERO_PAGE};
+use crate::word::{EMPTY, ON_DEVICE, ZERO_PAGE};
 use crate::zswap::Zswap;
 
 /// What is wrong with a store, in words for its authors.
@@ -28,6 +28,7 @@ type Counts = (u64, u64);
 struct Found {
     entries: u64,
     zero_pages: u64,
+    on_device_pages: u64,
     same_filled_pages: u64,
     raw_pages: u64,
     misplaced_pages: u64,
@@ -55,6 +56,7 @@ impl Zswap {
         };
         equal("entries", self.entries_in_use(), found.entries)?;
         equal("zero_pages", stats.zero_pages, found.zero_pages)?;
+        equal("on_device_pages", stats.on_device_pages, found.on_device_pages)?;
         equal("same_filled_pages", stats.same_filled_pages, found.same_filled_pages)?;
         equal("stored_incompressible_pages", stats.stored_incompressible_pages, found.raw_pages)?;
         equal("misplaced_pages", stats.misplaced_pages, found.misplaced_pages)?;
@@ -79,11 +81,15 @@ impl Zswap {
     fn walk_slots(&self) -> Result<Found, String> {
         let mut found = Found::default();
         for (at, slot) in self.tree.slots() {
-            if slot.is_locked() {
-                return Err(format!("{at} is locked"));
+            if slot.is_locked() || slot.in_writeback() {
+                return Err(format!("{at} is locked, or I/O of it is in flight"));
             }
             match slot.id() {
                 EMPTY => continue,
+                ON_DEVICE => {
+                    found.on_device_pages += 1;
+                    continue;
+                }
                 ZERO_PAGE => {
                     found.zero_pages += 1;
                     continue;

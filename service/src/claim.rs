@@ -8,6 +8,7 @@
 //! | [`StoreClaim`] | erases every slot of the folio, old entries too |
 //! | [`SlotGuard`] | unlocks, and changes nothing |
 //! | [`CompressedGuard`] | the same |
+//! | [`Writing`] | ends the write of a page that nobody holds meanwhile, and changes nothing |
 
 #![allow(unsafe_code)]
 
@@ -22,9 +23,13 @@ use crate::folio::{SwapEntry, TenantId};
 use crate::lru::Run;
 use crate::park::TimedOut;
 use crate::sync::Ordering;
-use crate::word::{EMPTY, Slot, ZERO_PAGE};
+use crate::word::{EMPTY, ON_DEVICE, Slot, ZERO_PAGE, is_entry};
 use crate::zsmalloc::{RawObject, Zspage};
 use crate::zswap::Zswap;
+
+mod reclaim;
+
+pub(crate) use reclaim::{Freed, Writing};
 
 /// The locked slots of a folio that is being stored. Dropping it unpublished erases them all, older entries
 /// included: the caller of the failed store writes these pages elsewhere, and an old entry would hide them.
@@ -137,7 +142,7 @@ impl<'s> StoreClaim<'s> {
         };
         for staged in self.staged {
             let id = staged.get();
-            if id == EMPTY || id == ZERO_PAGE {
+            if !is_entry(id) {
                 continue;
             }
             let entry = store.slab.at(id);
@@ -222,7 +227,7 @@ impl<'s> SlotGuard<'s> {
     /// The guard of a slot that was just locked, with this id in it.
     #[inline(always)]
     fn locked(store: &'s Zswap, slot: &'s Slot, id: u32) -> SlotGuard<'s> {
-        let entry = (id != EMPTY && id != ZERO_PAGE).then(|| store.slab.at(id));
+        let entry = is_entry(id).then(|| store.slab.at(id));
         SlotGuard { store, slot, id, entry }
     }
 
@@ -245,9 +250,10 @@ impl<'s> SlotGuard<'s> {
         }
     }
 
+    /// The id in the slot.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.id == EMPTY
+    pub(crate) fn id(&self) -> u32 {
+        self.id
     }
 
     /// The page, as it is stored.
@@ -380,6 +386,7 @@ impl Zswap {
     fn release(&self, id: u32) {
         match id {
             EMPTY => {}
+            ON_DEVICE => self.counters.sub(Counter::OnDevicePages, 1),
             ZERO_PAGE => self.counters.sub(Counter::ZeroPages, 1),
             id => self.release_entry(id, self.slab.at(id)),
         }
@@ -399,15 +406,21 @@ impl Zswap {
     /// Frees a published entry and its object. The caller holds its slot, and `header` is the object's.
     #[inline(always)]
     fn release_object(&self, id: u32, entry: &Entry, object: RawObject, header: &Zspage) {
-        let (node, home) = (header.node(), entry.home());
+        self.unlist(id, entry, object, header.node());
+        // SAFETY: the entry took over the object when it was staged, and is no more, so nobody frees it again; who
+        // borrowed its bytes borrowed the guard of this slot.
+        unsafe { self.pool.free_raw(header, object) };
+    }
+
+    /// Takes a published entry off its list and frees it, but not its object. The caller holds its slot.
+    #[inline(always)]
+    fn unlist(&self, id: u32, entry: &Entry, object: RawObject, node: usize) {
+        let home = entry.home();
         self.lru_list((entry.tenant(), node)).remove(&self.slab, id, entry, object.len.into());
         if node != home {
             self.counters.sub(Counter::MisplacedPages, 1);
             self.lru_list((entry.tenant(), home)).free(&self.slab, id, entry);
         }
-        // SAFETY: the entry took over the object when it was staged, and is no more, so nobody frees it again; who
-        // borrowed its bytes borrowed the guard of this slot.
-        unsafe { self.pool.free_raw(header, object) };
     }
 
     /// Frees what an entry that is on no list holds, and the entry. The caller holds its slot, or is yet to

@@ -18,6 +18,8 @@ pub(crate) enum Counter {
     IncompressiblePages,
     /// Gauge: pages whose bytes are not on their home node.
     MisplacedPages,
+    /// Gauge: pages that were written back and are remembered to be on the swap device.
+    OnDevicePages,
     /// Pages stored.
     PagesOut,
     /// Pages loaded or read.
@@ -27,9 +29,15 @@ pub(crate) enum Counter {
     RejectAllocFail,
     RejectBusy,
     CorruptLoads,
+    /// Pages written to a swap device and freed.
+    WrittenBackPages,
+    /// Pages that were to be written back and were not.
+    RejectReclaimFail,
+    /// Pages that a store or load took while they were being written.
+    ReclaimRaces,
 }
 
-const COUNTERS: usize = Counter::CorruptLoads as usize + 1;
+const COUNTERS: usize = Counter::ReclaimRaces as usize + 1;
 
 #[repr(align(128))]
 #[derive(Default)]

@@ -17,7 +17,7 @@ use crate::folio::{SwapEntry, TenantId};
 use crate::lazy_array::{LazyArray, OutOfMemory};
 use crate::leaf::Leaf;
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, Ordering};
-use crate::word::{EMPTY, MAX_ID};
+use crate::word::{EMPTY, MAX_ID, MIN_ID, is_entry};
 use crate::zsmalloc::RawObject;
 
 /// The codec byte of a page kept as it is.
@@ -29,6 +29,11 @@ pub(crate) const SAME_FILLED: u8 = 255;
 pub(crate) const LISTED: u8 = 1;
 /// Set when the page was stored or read since the shrinker last came by.
 pub(crate) const REFERENCED: u8 = 2;
+
+/// The bits of the swap type in its byte.
+const TYPE: u8 = 0x7f;
+/// The bit beside them: see [`Entry::mark_writing`].
+const WRITING: u8 = 0x80;
 
 /// See the module.
 #[derive(Default)]
@@ -46,6 +51,7 @@ pub(crate) struct Entry {
     /// For re-compression by age, which is not there yet.
     _age: AtomicU16,
     pub(crate) flags: AtomicU8,
+    /// And the mark of a write to the swap device.
     swap_type: AtomicU8,
 }
 
@@ -64,7 +70,19 @@ impl Entry {
     }
 
     pub(crate) fn swap_entry(&self) -> SwapEntry {
-        SwapEntry::new(self.swap_type.load(Ordering::Relaxed), self.offset.load(Ordering::Relaxed))
+        SwapEntry::new(self.swap_type.load(Ordering::Relaxed) & TYPE, self.offset.load(Ordering::Relaxed))
+    }
+
+    /// Marks the entry as the one whose page is being written to the swap device. An entry that is freed and used again
+    /// loses the mark by [`set_owner`](Entry::set_owner): so who finds it after the write knows that the page is
+    /// the one that was written, though neither slot nor entry was held meanwhile. Under the lock of the slot.
+    pub(crate) fn mark_writing(&self) {
+        self.swap_type.store(self.swap_type.load(Ordering::Relaxed) | WRITING, Ordering::Relaxed);
+    }
+
+    /// True if the entry was marked and not used for another page since. Under the lock of the slot.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.swap_type.load(Ordering::Relaxed) & WRITING != 0
     }
 
     /// The index of the node of the page before it was stored.
@@ -262,6 +280,11 @@ impl EntrySlab {
         self.entries.at(id as usize)
     }
 
+    /// The entry of what may be an id.
+    pub(crate) fn get(&self, id: u32) -> Option<&Entry> {
+        if is_entry(id) { self.entries.get(id as usize) } else { None }
+    }
+
     /// Asks the CPU to bring an entry near.
     #[inline(always)]
     pub(crate) fn prefetch(&self, id: u32) {
@@ -313,14 +336,15 @@ impl EntrySlab {
             self.entries.make_leaf(first as usize)?;
         }
         *chunks += 1;
-        // Id 0 is none, and the last one stands for the page of zeros.
-        Ok((first.max(1), end.min(MAX_ID + 1)))
+        // The lowest ids and the last one stand for what has no entry.
+        Ok((first.max(MIN_ID), end.min(MAX_ID + 1)))
     }
 
     /// Entries that are neither in a depot nor never used: in use, or in magazines. Exact while nobody is at work.
     pub(crate) fn handed_out(&self) -> u64 {
         let chunks = *self.chunks.lock();
-        let mut handed_out = (u64::from(chunks) << CHUNK_BITS) - u64::from(chunks != 0);
+        let mut handed_out =
+            (u64::from(chunks) << CHUNK_BITS) - if chunks == 0 { 0 } else { u64::from(MIN_ID) };
         for depot in &self.depots {
             let free = depot.free.lock();
             handed_out -= u64::from(free.end - free.fresh);
@@ -352,7 +376,7 @@ mod tests {
         let take = |magazines: &mut Magazines| magazines.take(&slab, 0).unwrap().0;
         let mut ids: Vec<u32> = (0..10_000).map(|_| take(&mut magazines)).collect();
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
-        assert!(ids.iter().all(|&id| id != EMPTY && id <= MAX_ID));
+        assert!(ids.iter().all(|&id| crate::word::is_entry(id)));
         assert_eq!(slab.handed_out() - magazines.len(), 10_000);
         let bytes = slab.bytes();
         for _ in 0..3 {

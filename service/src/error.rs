@@ -158,6 +158,11 @@ impl std::error::Error for StoreError {}
 pub enum LoadError {
     /// Nothing is stored in the slot.
     NotFound,
+    /// The page was written to the swap device, which has it now, and the store has it no more.
+    WrittenBack {
+        /// The slot.
+        entry: SwapEntry,
+    },
     /// The stored bytes do not give the page that was stored, by any engine. The entry is kept, for whoever wants
     /// to look at it; invalidate frees it.
     Corrupt {
@@ -179,6 +184,9 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LoadError::NotFound => f.write_str("not stored"),
+            LoadError::WrittenBack { entry } => {
+                write!(f, "page of {entry} was written to the swap device; read it there")
+            }
             LoadError::Corrupt { entry, error } => write!(f, "page of {entry} is corrupt: {error}"),
             LoadError::Busy { entry } => write!(f, "another operation held {entry} until the deadline"),
             LoadError::Forked => f.write_str(FORKED),
@@ -298,6 +306,30 @@ impl fmt::Display for SwapoffError {
 }
 
 impl std::error::Error for SwapoffError {}
+
+/// Why nothing could be reclaimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ShrinkError {
+    /// The machine had no memory on this node when the store was made.
+    NoSuchNode {
+        /// The node.
+        nid: NodeId,
+    },
+    /// This process is a child of the one that made the store.
+    Forked,
+}
+
+impl fmt::Display for ShrinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ShrinkError::NoSuchNode { nid } => write!(f, "node {nid} has no memory"),
+            ShrinkError::Forked => f.write_str(FORKED),
+        }
+    }
+}
+
+impl std::error::Error for ShrinkError {}
 
 const NO_ADDRESS_SPACE: &str =
     "the kernel gives no address space for the store's tables; is RLIMIT_AS (ulimit -v) set very low?";

@@ -47,6 +47,7 @@ mod lru;
 pub mod micro;
 mod nodes;
 mod park;
+mod shrink;
 mod stats;
 mod store;
 mod swap_device;
@@ -58,10 +59,11 @@ mod zswap;
 
 pub use check::CheckError;
 pub use config::{Config, Incompressible, Limit};
-pub use error::{InvalidateError, LoadError, NewError, StoreError, SwapoffError, SwaponError};
+pub use error::{InvalidateError, LoadError, NewError, ShrinkError, StoreError, SwapoffError, SwaponError};
 pub use folio::{Folio, FolioError, MAX_FOLIO_PAGES, SwapEntry, TenantId};
+pub use shrink::{Compacted, ShrinkBudget, Shrunk};
 pub use stats::{NodeStats, Stats};
-pub use swap_device::SwapDevice;
+pub use swap_device::{MemoryDevice, PageWrite, SwapDevice};
 pub use tree::{MAX_SWAP_SLOTS, MAX_SWAP_TYPES};
 pub use zfolio_accel::{
     Backend, BackendError, Channels, ChannelsConfig, Codec, DecodeError, EngineError, FallbackCounts, Method,

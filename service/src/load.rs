@@ -10,6 +10,7 @@ use crate::counters::Counter;
 use crate::error::{InvalidateError, LoadError};
 use crate::folio::SwapEntry;
 use crate::park::TimedOut;
+use crate::word::{EMPTY, ON_DEVICE, is_page};
 use crate::zswap::Zswap;
 
 /// Slots that a batch holds at once.
@@ -182,7 +183,8 @@ impl Zswap {
         }
         let slot = self.tree.slot(entry).ok_or(LoadError::NotFound)?;
         match SlotGuard::lock_unless_vacant(self, slot, || self.deadline(started)) {
-            Ok(Some(guard)) if !guard.is_empty() => Ok(guard),
+            Ok(Some(guard)) if is_page(guard.id()) => Ok(guard),
+            Ok(Some(guard)) if guard.id() == ON_DEVICE => Err(LoadError::WrittenBack { entry }),
             Ok(_) => Err(LoadError::NotFound),
             Err(TimedOut) => Err(LoadError::Busy { entry }),
         }
@@ -280,7 +282,7 @@ impl Zswap {
             if !slot.is_vacant() {
                 let guard = SlotGuard::lock(self, slot, deadline)
                     .map_err(|TimedOut| InvalidateError::Busy { entry })?;
-                pages += u64::from(!guard.is_empty());
+                pages += u64::from(guard.id() != EMPTY);
                 guard.remove();
             }
             slot.wait_for_writeback(&self.lot, deadline())

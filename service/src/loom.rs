@@ -97,13 +97,14 @@ fn who_waits_for_a_write_to_the_swap_device_is_woken_by_its_end_and_not_before()
     model(3, || {
         let page = Page::new();
         page.lock();
-        page.slot.unlock_with_writeback(&page.lot, 7, true);
+        page.unlock(7);
+        page.lock();
+        page.slot.unlock_with_io(&page.lot);
         let writer = {
             let page = Arc::clone(&page);
             thread::spawn(move || {
                 page.contents.store(1, Ordering::Relaxed);
-                page.lock();
-                page.slot.unlock_with_writeback(&page.lot, page.slot.id(), false);
+                page.slot.end_io(&page.lot);
             })
         };
         // Invalidate: empties the slot, and waits before it gives the slot's place on the device away.
@@ -207,7 +208,8 @@ impl Shelf {
     /// Takes out the page that was not used for longest, and says of which slot.
     fn shrink(&self) -> Option<usize> {
         let slot_of = |id| self.slab.at(id).swap_entry().offset() as usize;
-        let id = self.list.candidate(&self.slab, 3, |id| self.slots[slot_of(id)].try_lock_holding(id))?;
+        let id =
+            self.list.candidate(&self.slab, &mut 3, |id, _| self.slots[slot_of(id)].try_lock_holding(id))?;
         let slot = slot_of(id);
         assert_eq!(self.slots[slot].id(), id);
         self.remove(slot);

@@ -124,28 +124,30 @@ impl List {
         }
     }
 
-    /// Looks at up to `budget` entries from the old end. One that was referenced goes to the young end without its
-    /// mark; the first other one that `try_take` takes (it tries to lock the slot) is returned, still listed: who
-    /// holds its slot decides what becomes of it. One that `try_take` refuses goes to the young end.
-    #[cfg(any(test, loom))]
+    /// Looks at up to `budget` entries from the old end, and takes from it how many those were. Each goes to the young
+    /// end, a referenced one without its mark. The first other one that `try_take` takes (it tries to lock the slot) is
+    /// returned, still listed: who holds its slot decides what becomes of it.
     pub(crate) fn candidate(
         &self,
         slab: &EntrySlab,
-        budget: usize,
-        mut try_take: impl FnMut(u32) -> bool,
+        budget: &mut u64,
+        mut try_take: impl FnMut(u32, &Entry) -> bool,
     ) -> Option<u32> {
         let mut links = self.links.lock();
-        for _ in 0..budget {
+        while *budget > 0 {
             let id = links.tail;
             if id == EMPTY {
                 return None;
             }
-            let referenced = slab.at(id).flags.load(Ordering::Relaxed) & REFERENCED != 0;
-            if !referenced && try_take(id) {
+            *budget -= 1;
+            let entry = slab.at(id);
+            let referenced = entry.flags.load(Ordering::Relaxed) & REFERENCED != 0;
+            let taken = !referenced && try_take(id, entry);
+            links.unlink(slab, entry);
+            links.push_young(slab, id);
+            if taken {
                 return Some(id);
             }
-            links.unlink(slab, slab.at(id));
-            links.push_young(slab, id);
         }
         None
     }
@@ -203,7 +205,6 @@ impl Links {
         entry.flags.store(0, Ordering::Relaxed);
     }
 
-    #[cfg(any(test, loom))]
     fn push_young(&mut self, slab: &EntrySlab, id: u32) {
         let entry = slab.at(id);
         entry.prev.store(EMPTY, Ordering::Relaxed);
@@ -305,10 +306,14 @@ mod tests {
         let (slab, ids) = slab_with(3);
         let list = List::new(0);
         list.add(&slab, run(&slab, &ids));
-        assert_eq!(list.candidate(&slab, 3, |_| true), None, "all were just stored");
+        assert_eq!(list.candidate(&slab, &mut 3, |_, _| true), None, "all were just stored");
         assert_eq!(order(&list, &slab), ids, "one round leaves the order");
         list.mark_referenced(slab.at(ids[2]));
-        assert_eq!(list.candidate(&slab, 2, |_| true), Some(ids[1]), "the oldest was read, the next was not");
+        assert_eq!(
+            list.candidate(&slab, &mut 2, |_, _| true),
+            Some(ids[1]),
+            "the oldest was read, the next was not"
+        );
     }
 
     #[test]
@@ -316,8 +321,8 @@ mod tests {
         let (slab, ids) = slab_with(3);
         let list = List::new(0);
         list.add(&slab, run(&slab, &ids));
-        assert_eq!(list.candidate(&slab, 3, |_| false), None);
-        assert_eq!(list.candidate(&slab, 3, |id| id != ids[2]), Some(ids[1]));
+        assert_eq!(list.candidate(&slab, &mut 3, |_, _| false), None);
+        assert_eq!(list.candidate(&slab, &mut 3, |id, _| id != ids[2]), Some(ids[1]));
         assert_eq!(list.counts(), (3, 300), "a candidate stays listed until its slot's holder removes it");
     }
 

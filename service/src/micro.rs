@@ -128,7 +128,7 @@ impl Tree {
     /// Slots that hold these ids, each 1 to 2^30 - 2.
     pub fn new(ids: &[u32]) -> Tree {
         let tree = Tree { tree: tree::Tree::new(), lot: ParkingLot::new() };
-        tree.tree.swapon(0, u32::try_from(ids.len()).expect("at most 2^30")).expect("the first swapon");
+        tree.tree.swapon(0, u32::try_from(ids.len()).expect("at most 2^30"), None).expect("the first swapon");
         for (offset, &id) in (0..).zip(ids) {
             let slots = tree.tree.folio_slots(SwapEntry::new(0, offset), 1).expect("there is memory");
             assert!(slots[0].try_lock());

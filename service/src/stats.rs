@@ -35,8 +35,15 @@ pub struct Stats {
     pub pages_out: u64,
     /// Pages loaded or read since the start: `zswpin`.
     pub pages_in: u64,
-    /// Pages written to a swap device since the start.
+    /// Pages written to a swap device, and so out of the store, since the start: `written_back_pages` and `zswpwb` of
+    /// zswap.
     pub written_back_pages: u64,
+    /// Pages that are on a swap device, by what the store remembers of its writeback.
+    pub on_device_pages: u64,
+    /// Writebacks that failed, in decompressing or in the device; the pages are still in the store.
+    pub reject_reclaim_fail: u64,
+    /// Pages that a store, load or invalidate took while they were being written: it won, and the write was for nothing.
+    pub reclaim_races: u64,
     /// How often the pool's limit, or a node's, was hit.
     pub pool_limit_hit: u64,
     /// Refusals because the pool or node was full: of a folio at once, or of a page that met the limit on its way.
@@ -98,6 +105,10 @@ impl Zswap {
                 + self.pool.metadata_bytes(),
             pages_out: get(Counter::PagesOut),
             pages_in: get(Counter::PagesIn),
+            written_back_pages: get(Counter::WrittenBackPages),
+            on_device_pages: get(Counter::OnDevicePages),
+            reject_reclaim_fail: get(Counter::RejectReclaimFail),
+            reclaim_races: get(Counter::ReclaimRaces),
             pool_limit_hit: arena.pool_limit().hits(),
             reject_full: get(Counter::RejectFull),
             reject_compress_poor: get(Counter::RejectCompressPoor),
@@ -137,6 +148,7 @@ impl fmt::Display for Stats {
         writeln!(f, "  other same-filled    {:>14}", self.same_filled_pages)?;
         writeln!(f, "  incompressible       {:>14}", self.stored_incompressible_pages)?;
         writeln!(f, "  not on their node    {:>14}", self.misplaced_pages)?;
+        writeln!(f, "on the swap device     {:>14}", self.on_device_pages)?;
         writeln!(f, "object bytes           {:>14}", self.object_bytes)?;
         writeln!(f, "pool bytes             {:>14}", self.pool_bytes)?;
         writeln!(f, "  warm                 {:>14}", self.warm_bytes)?;

@@ -4,11 +4,12 @@
 //! dropped, also over swapoff and swapon, so a thread that still looks at one looks at valid memory.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 use crate::error::{SwapoffError, SwaponError};
 use crate::folio::{MAX_FOLIO_PAGES, SwapEntry};
 use crate::lazy_array::{LazyArray, OutOfMemory};
+use crate::swap_device::SwapDevice;
 use crate::word::Slot;
 
 /// How many swap types there can be: 0 to 31.
@@ -29,6 +30,9 @@ struct Area {
     /// The same for stores, which swapoff keeps out while others still see what it has not yet emptied.
     len_for_stores: AtomicU32,
     slots: Slots,
+    /// Where its pages are written back to. Who holds a slot that is not empty finds the one of this swapon: swapoff
+    /// empties every slot before it lets the device go.
+    device: RwLock<Option<Arc<dyn SwapDevice>>>,
     /// Held by swapon and swapoff of this type.
     change: Mutex<()>,
 }
@@ -62,7 +66,12 @@ impl Tree {
         Tree { areas: std::array::from_fn(|_| OnceLock::new()) }
     }
 
-    pub(crate) fn swapon(&self, swap_type: u8, len: u32) -> Result<(), SwaponError> {
+    pub(crate) fn swapon(
+        &self,
+        swap_type: u8,
+        len: u32,
+        device: Option<Arc<dyn SwapDevice>>,
+    ) -> Result<(), SwaponError> {
         let area = self.areas.get(usize::from(swap_type)).ok_or(SwaponError::NoSuchType { swap_type })?;
         if len == 0 || len > MAX_SWAP_SLOTS {
             return Err(SwaponError::Slots { slots: len });
@@ -71,7 +80,8 @@ impl Tree {
             let slots = Slots::new().map_err(|OutOfMemory| SwaponError::OutOfMemory)?;
             let (len, len_for_stores) = (AtomicU32::new(0), AtomicU32::new(0));
             // Another thread's may be there by now; it is as good.
-            let _ = area.set(Area { len, len_for_stores, slots, change: Mutex::new(()) });
+            let device = RwLock::new(None);
+            let _ = area.set(Area { len, len_for_stores, slots, device, change: Mutex::new(()) });
         }
         let area = area.get().expect("just set, by us or by another thread");
         // Who has it switches the type on or off: it is on.
@@ -81,6 +91,7 @@ impl Tree {
         if area.len.load(Ordering::Relaxed) != 0 {
             return Err(SwaponError::AlreadyOn { swap_type });
         }
+        *area.device.write().unwrap_or_else(PoisonError::into_inner) = device;
         area.len.store(len, Ordering::Release);
         area.len_for_stores.store(len, Ordering::Release);
         Ok(())
@@ -118,7 +129,10 @@ impl Tree {
             empty(SwapEntry::new(swap_type, u32::try_from(offset).expect("at most 2^30 slots")), slot)
         });
         match result {
-            Ok(()) => area.len.store(0, Ordering::Release),
+            Ok(()) => {
+                area.len.store(0, Ordering::Release);
+                *area.device.write().unwrap_or_else(PoisonError::into_inner) = None;
+            }
             Err(_) => area.len_for_stores.store(len, Ordering::Release),
         }
         result
@@ -132,6 +146,12 @@ impl Tree {
             return None;
         }
         area.slots.get(entry.offset() as usize)
+    }
+
+    /// Where pages of this type are written back to. The caller holds a slot of it.
+    pub(crate) fn device(&self, swap_type: u8) -> Option<Arc<dyn SwapDevice>> {
+        let area = self.areas.get(usize::from(swap_type))?.get()?;
+        area.device.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Slots of a swap type, 0 when it is off.
@@ -204,8 +224,8 @@ mod tests {
         let tree = Tree::new();
         let entry = SwapEntry::new(3, 8);
         assert_eq!(tree.folio_slots(entry, 1).err(), Some(NoSlots::NoSuchSwap));
-        tree.swapon(3, 16).unwrap();
-        assert_eq!(tree.swapon(3, 16), Err(SwaponError::AlreadyOn { swap_type: 3 }));
+        tree.swapon(3, 16, None).unwrap();
+        assert_eq!(tree.swapon(3, 16, None), Err(SwaponError::AlreadyOn { swap_type: 3 }));
         assert!(tree.slot(entry).is_none(), "a look-up makes no leaf");
         assert_eq!(tree.folio_slots(entry, 8).map(<[_]>::len), Ok(8));
         assert_eq!(tree.folio_slots(entry, 16).err(), Some(NoSlots::NoSuchSwap), "the area has 16 slots");
@@ -219,16 +239,16 @@ mod tests {
         assert_eq!(seen, Slots::LEAF_LEN);
         assert!(tree.slot(entry).is_none() && !tree.still_on(entry, 1));
         assert_eq!(tree.swapoff(3, |_, _| Ok(())), Err(SwapoffError::NotOn { swap_type: 3 }));
-        tree.swapon(3, 1 << 20).unwrap();
+        tree.swapon(3, 1 << 20, None).unwrap();
         assert!(tree.folio_slots(SwapEntry::new(3, 1 << 19), 512).is_ok(), "an area may come back larger");
     }
 
     #[test]
     fn types_and_sizes_out_of_range_are_refused() {
         let tree = Tree::new();
-        assert_eq!(tree.swapon(32, 1), Err(SwaponError::NoSuchType { swap_type: 32 }));
-        assert_eq!(tree.swapon(0, 0), Err(SwaponError::Slots { slots: 0 }));
-        assert_eq!(tree.swapon(0, u32::MAX), Err(SwaponError::Slots { slots: u32::MAX }));
+        assert_eq!(tree.swapon(32, 1, None), Err(SwaponError::NoSuchType { swap_type: 32 }));
+        assert_eq!(tree.swapon(0, 0, None), Err(SwaponError::Slots { slots: 0 }));
+        assert_eq!(tree.swapon(0, u32::MAX, None), Err(SwaponError::Slots { slots: u32::MAX }));
         assert!(tree.slot(SwapEntry::new(255, u32::MAX)).is_none());
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0..30 | entry id: 0 is none, [`ZERO_PAGE`] is a page of zeros, which has no entry |
+//! | 0..30 | entry id: 0 is none, [`ON_DEVICE`] a page that was written back, [`ZERO_PAGE`] a page of zeros; they have no entry |
 //! | 30 | locked: the holder owns the page, its entry and its compressed bytes |
-//! | 31 | W: a write of this slot to the swap device is in flight |
+//! | 31 | W: I/O of this slot's place on the swap device is in flight |
 //!
-//! All bits change under the lock only. Background work never waits for it, it tries. Load and a successful store
-//! ignore W, for RAM is newer; who gives the slot's place on the device away waits until W is clear first.
+//! Id and lock change under the lock only. W is set under it, and cleared by whoever set it, with the lock or
+//! without: so nobody who does I/O waits for anybody. Background work never waits for a lock, it tries. Load and a
+//! successful store ignore W, for RAM is newer; who gives the slot's place on the device away waits until W is clear
+//! first.
 
 use std::time::Instant;
 
@@ -20,10 +22,26 @@ const WRITEBACK: u32 = 1 << 31;
 
 /// The id of no entry.
 pub(crate) const EMPTY: u32 = 0;
-/// The id that stands for a page of zeros.
-pub(crate) const ZERO_PAGE: u32 = ID;
+/// The id that stands for a page that the store has no more, because it wrote it to the swap device.
+pub(crate) const ON_DEVICE: u32 = 1;
+/// The smallest id of an entry.
+pub(crate) const MIN_ID: u32 = 2;
 /// The largest id of an entry.
 pub(crate) const MAX_ID: u32 = ID - 1;
+/// The id that stands for a page of zeros.
+pub(crate) const ZERO_PAGE: u32 = ID;
+
+/// True for the id of an entry.
+#[inline(always)]
+pub(crate) const fn is_entry(id: u32) -> bool {
+    id.wrapping_sub(MIN_ID) <= MAX_ID - MIN_ID
+}
+
+/// True for the id of a page that the store holds.
+#[inline(always)]
+pub(crate) const fn is_page(id: u32) -> bool {
+    id >= MIN_ID
+}
 
 /// Looks this often before it parks; a store or load of one page takes longer than this anyway.
 #[cfg(not(loom))]
@@ -62,13 +80,17 @@ impl Slot {
     }
 
     /// Takes the lock if it is free and the slot holds `id`. A slot that was emptied and filled again with
-    /// another entry is refused, and one with the same entry id is the same page: ids are given back under the
-    /// lock only.
-    #[cfg(any(test, loom))]
+    /// another entry is refused. One that holds the same id again may hold another page by now, unless the caller
+    /// knows by other means that the entry was not freed: by the lock of the list that it is on, or its mark.
     pub(crate) fn try_lock_holding(&self, id: u32) -> bool {
         let word = self.0.load(Ordering::Relaxed);
         word & (ID | LOCKED) == id
             && self.0.compare_exchange(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// The same, but refuses a slot with I/O in flight: there is never more than one.
+    pub(crate) fn try_lock_without_io(&self, id: u32) -> bool {
+        self.0.compare_exchange(id, id | LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     /// Takes the lock, waiting until `deadline` for whoever has it, and gives the id in the slot.
@@ -123,29 +145,45 @@ impl Slot {
     /// Gives the lock back, with `id` in the slot. W stays as it is.
     #[inline(always)]
     pub(crate) fn unlock(&self, lot: &ParkingLot, id: u32) {
+        self.change(lot, id, LOCKED);
+    }
+
+    /// Gives the lock back with W set: I/O of the slot's place begins. There is none in flight.
+    pub(crate) fn unlock_with_io(&self, lot: &ParkingLot) {
+        debug_assert!(!self.in_writeback(), "I/O of the slot is in flight");
+        self.change(lot, self.id(), LOCKED | WRITEBACK);
+    }
+
+    /// Gives the lock back with `id` in the slot and W cleared: the caller's I/O is over.
+    pub(crate) fn unlock_after_io(&self, lot: &ParkingLot, id: u32) {
+        debug_assert!(self.in_writeback(), "no I/O of the slot is in flight");
+        self.change(lot, id, LOCKED | WRITEBACK);
+    }
+
+    /// Clears W without the lock: the caller's I/O is over, and changes nothing.
+    pub(crate) fn end_io(&self, lot: &ParkingLot) {
+        self.0.fetch_and(!WRITEBACK, Ordering::SeqCst);
+        lot.changed(&self.0);
+    }
+
+    /// Flips `bits`, and puts `id` into the slot. By exclusive or, because W may be cleared meanwhile by its owner.
+    #[inline(always)]
+    fn change(&self, lot: &ParkingLot, id: u32, bits: u32) {
         let word = self.0.load(Ordering::Relaxed);
         debug_assert!(word & LOCKED != 0 && id <= ID, "unlock of {word:#x} with {id:#x}");
-        self.0.swap(word & WRITEBACK | id, Ordering::SeqCst);
+        self.0.fetch_xor((word ^ id) & ID | bits, Ordering::SeqCst);
         lot.changed(&self.0);
     }
 
-    /// Gives the lock back with W set or cleared; for writeback.
-    #[cfg(any(test, loom))]
-    pub(crate) fn unlock_with_writeback(&self, lot: &ParkingLot, id: u32, in_flight: bool) {
-        debug_assert!(self.is_locked());
-        self.0.swap(id | if in_flight { WRITEBACK } else { 0 }, Ordering::SeqCst);
-        lot.changed(&self.0);
-    }
-
-    /// True while a write of this slot to the swap device is in flight.
+    /// True while I/O of this slot's place on the swap device is in flight.
     #[inline]
     pub(crate) fn in_writeback(&self) -> bool {
         // Acquire pairs with the unlock that clears W: what the writer did is done, not only said to be.
         self.0.load(Ordering::Acquire) & WRITEBACK != 0
     }
 
-    /// Waits until no write of this slot to the swap device is in flight. The caller holds no slot: who clears W
-    /// needs the lock for it.
+    /// Waits until no I/O of this slot's place on the swap device is in flight. The caller holds no slot, for others
+    /// would wait as long as the device takes.
     pub(crate) fn wait_for_writeback(&self, lot: &ParkingLot, deadline: Instant) -> Result<(), TimedOut> {
         if !self.in_writeback() {
             return Ok(());
@@ -182,14 +220,17 @@ mod tests {
     fn unlock_keeps_w_and_only_its_end_wakes_who_waits_for_it() {
         let (slot, lot) = (Slot::default(), ParkingLot::new());
         assert!(slot.try_lock());
-        slot.unlock_with_writeback(&lot, 7, true);
+        slot.unlock(&lot, 7);
+        assert!(slot.try_lock_without_io(7));
+        slot.unlock_with_io(&lot);
+        assert!(!slot.try_lock_without_io(7), "one write at a time");
         assert!(slot.try_lock_holding(7));
         slot.unlock(&lot, EMPTY);
         assert!(slot.in_writeback(), "a load must not end somebody's write");
         assert!(slot.is_vacant(), "W alone is no page");
         assert_eq!(slot.wait_for_writeback(&lot, soon()), Err(TimedOut));
         assert!(slot.try_lock());
-        slot.unlock_with_writeback(&lot, EMPTY, false);
+        slot.unlock_after_io(&lot, EMPTY);
         assert_eq!(slot.wait_for_writeback(&lot, soon()), Ok(()));
     }
 

@@ -20,6 +20,8 @@ use crate::limit;
 use crate::lru::{List, Lru};
 use crate::nodes::Nodes;
 use crate::park::{ParkingLot, TimedOut};
+use crate::swap_device::SwapDevice;
+use crate::sync::AtomicU32;
 use crate::tree::Tree;
 use crate::zsmalloc::{ArenaConfig, ZsPool};
 
@@ -39,6 +41,8 @@ pub struct Zswap {
     pub(crate) fork: Arc<ForkGuard>,
     pub(crate) max_compressed_len: usize,
     pub(crate) incompressible: Incompressible,
+    /// By node index: where the shrinker goes on among the tenants.
+    pub(crate) reclaim_cursors: Box<[AtomicU32]>,
     lock_timeout: Duration,
 }
 
@@ -83,6 +87,8 @@ impl Zswap {
             fork: Arc::clone(&fork),
         })
         .map_err(|OutOfMemory| NewError::OutOfMemory)?;
+        let reclaim_cursors = nodes.nids().iter().map(|_| AtomicU32::new(0));
+        let reclaim_cursors: Box<[AtomicU32]> = reclaim_cursors.collect();
         Ok(Zswap {
             tree: Tree::new(),
             lot: ParkingLot::new(),
@@ -95,6 +101,7 @@ impl Zswap {
             fork,
             max_compressed_len: config.max_compressed_len,
             incompressible: config.incompressible,
+            reclaim_cursors,
             lock_timeout: config.lock_timeout,
         })
     }
@@ -107,7 +114,26 @@ impl Zswap {
         if self.fork.is_child() {
             return Err(SwaponError::Forked);
         }
-        self.tree.swapon(swap_type, slots)
+        self.tree.swapon(swap_type, slots, None)
+    }
+
+    /// Switches a swap type on whose pages can be written back to `device`.
+    ///
+    /// Nothing is written unless somebody asks, by [`shrink`](Zswap::shrink). What was written is in the store no more,
+    /// and [`load`](Zswap::load) says [`WrittenBack`](crate::LoadError::WrittenBack) of it.
+    ///
+    /// # Errors
+    /// See [`SwaponError`].
+    pub fn swapon_with_device(
+        &self,
+        swap_type: u8,
+        slots: u32,
+        device: Arc<dyn SwapDevice>,
+    ) -> Result<(), SwaponError> {
+        if self.fork.is_child() {
+            return Err(SwaponError::Forked);
+        }
+        self.tree.swapon(swap_type, slots, Some(device))
     }
 
     /// Switches a swap type off. Pages that it still has are forgotten.

@@ -268,14 +268,13 @@ fn failed_store_waits_for_a_write_that_is_in_flight_or_says_that_it_is() {
     zswap.store(&folio(7, &good)).unwrap();
     let slot = zswap.tree.slot(at(7)).unwrap();
     assert!(slot.try_lock());
-    slot.unlock_with_writeback(&zswap.lot, slot.id(), true);
+    slot.unlock_with_io(&zswap.lot);
     zswap.store(&folio(7, &good)).unwrap();
     assert!(load(&zswap, 7) == Ok(good[0]), "neither store nor load waits for a disk");
     zswap.store(&folio(7, &good)).unwrap();
     assert_eq!(zswap.store(&folio(7, &noise)), Err(StoreError::WritebackPending { entry: at(7) }));
     assert_eq!(zswap.invalidate(at(7)), Err(InvalidateError::WritebackPending { entry: at(7) }));
-    assert!(slot.try_lock());
-    slot.unlock_with_writeback(&zswap.lot, slot.id(), false);
+    slot.end_io(&zswap.lot);
     assert_eq!(zswap.store(&folio(7, &noise)), Err(StoreError::Incompressible { entry: at(7) }));
     assert_eq!(zswap.invalidate(at(7)), Ok(false));
 }

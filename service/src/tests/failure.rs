@@ -449,7 +449,7 @@ fn every_failed_page_is_told_that_its_older_page_is_still_being_written() {
     for k in [1, 2] {
         let slot = zswap.tree.slot(at(k)).unwrap();
         assert!(slot.try_lock());
-        slot.unlock_with_writeback(&zswap.lot, slot.id(), true);
+        slot.unlock_with_io(&zswap.lot);
     }
     let noise = page_of_len(PAGE_SIZE, 2);
     let mut results = Vec::new();

@@ -4,6 +4,7 @@ mod basics;
 mod failure;
 mod model;
 mod nodes;
+mod shrink;
 mod threads;
 mod zspool;
 

@@ -3,13 +3,13 @@
 //! A seed is a whole test: the machine, the settings and the operations come from it. `ZFOLIO_SEED=n` runs that seed
 //! alone, `ZFOLIO_SEEDS=n` as many from 0 on.
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
 
 use zfolio_accel::{Page, repeated_word};
 
 use super::*;
-use crate::{Incompressible, LoadError, StoreError, TenantId, fail};
+use crate::{Incompressible, LoadError, MemoryDevice, StoreError, SwapDevice, TenantId, fail};
 
 /// Swap types in use, and the slots of each: within a leaf of the tree, over several, and one that is no multiple
 /// of anything.
@@ -51,9 +51,24 @@ fn store_and_hash_map_never_differ() {
     }
 }
 
+/// A device that fails when the test wants a failure.
+#[derive(Default)]
+struct Device(MemoryDevice);
+
+impl SwapDevice for Device {
+    fn write(&self, entry: SwapEntry, page: &PageBytes) -> std::io::Result<()> {
+        if fail::here() { Err(std::io::Error::other("as the test wants")) } else { self.0.write(entry, page) }
+    }
+
+    fn read(&self, entry: SwapEntry, page: &mut PageBytes) -> std::io::Result<()> {
+        self.0.read(entry, page)
+    }
+}
+
 struct Model {
     random: Random,
     zswap: Zswap,
+    device: Arc<Device>,
     nids: Vec<u16>,
     /// Slots of each swap type that is on.
     on: HashMap<u8, u32>,
@@ -95,6 +110,7 @@ impl Model {
         let mut model = Model {
             random,
             zswap,
+            device: Arc::default(),
             nids,
             on: HashMap::new(),
             pages: HashMap::new(),
@@ -118,8 +134,10 @@ impl Model {
             70..78 => self.read(),
             78..86 => self.load_batch(),
             86..92 => self.invalidate(),
-            92..95 => self.invalidate_range(),
-            95..97 => drop(self.zswap.release_warm()),
+            92..94 => self.invalidate_range(),
+            94 => self.shrink(),
+            95 => self.compact(),
+            96 => drop(self.zswap.release_warm()),
             97 => self.swapoff_and_on(),
             98 => self.zswap.check().unwrap(),
             _ => self.refused(),
@@ -244,6 +262,42 @@ impl Model {
         }
     }
 
+    /// What is on the device is the page that was stored.
+    fn written_back(&self, entry: SwapEntry) {
+        let mut page = [0xee; PAGE_SIZE];
+        self.device.read(entry, &mut page).unwrap();
+        assert!(page == *self.pages[&entry], "{entry}: another page is on the device");
+    }
+
+    fn shrink(&mut self) {
+        let nid = NodeId(self.nids[self.random.below(self.nids.len())]);
+        let bytes = self.random.below(1 << 17) as u64;
+        let before = self.zswap.stats();
+        let step = if self.random.below(4) == 0 { 1 + self.random.below(40) as u32 } else { 0 };
+        let (shrunk, _) = fail::with_failure_at(step, || self.zswap.shrink(nid, bytes));
+        let shrunk = shrunk.unwrap();
+        self.zswap.check().unwrap();
+        let after = self.zswap.stats();
+        for (before, after) in before.nodes.iter().zip(&after.nodes) {
+            let (object_bytes, released_bytes) =
+                if before.nid == nid { (shrunk.object_bytes, shrunk.released_bytes) } else { (0, 0) };
+            assert_eq!(before.object_bytes - after.object_bytes, object_bytes, "of node {}", before.nid);
+            assert_eq!(before.pool_bytes - after.pool_bytes, released_bytes, "of node {}", before.nid);
+            assert!(after.nid != nid || shrunk.released_bytes >= bytes || after.stored_pages == 0);
+        }
+        self.compare();
+    }
+
+    fn compact(&mut self) {
+        let nid = NodeId(self.nids[self.random.below(self.nids.len())]);
+        let before = self.zswap.stats();
+        let compacted = self.zswap.compact(nid, std::time::Duration::MAX).unwrap();
+        let after = self.zswap.stats();
+        assert_eq!(before.pool_bytes - after.pool_bytes, compacted.released_bytes);
+        assert_eq!(before.object_bytes, after.object_bytes);
+        self.compare();
+    }
+
     fn compare_loaded(&mut self, entry: SwapEntry, result: Result<(), LoadError>, page: &PageBytes) {
         match (result, self.pages.get(&entry)) {
             (Ok(()), Some(expected)) => {
@@ -251,6 +305,12 @@ impl Model {
                 self.pages_in += 1;
             }
             (Err(LoadError::NotFound), None) => {}
+            (Err(LoadError::WrittenBack { entry: named }), Some(_)) => {
+                assert_eq!(named, entry);
+                self.written_back(entry);
+                assert_eq!(self.zswap.invalidate(entry), Ok(true), "it is remembered until then");
+                self.pages.remove(&entry);
+            }
             (result, expected) => {
                 panic!("{entry}: {result:?}, {} expected", expected.map_or("no page", |_| "a page"))
             }
@@ -287,9 +347,12 @@ impl Model {
         let results: Vec<_> =
             results.into_iter().map(|result| result.expect("every entry is told of")).collect();
         // Of an entry that is named twice, one is loaded: the pages first, what was not found after them.
+        let mut written_back = HashSet::new();
         for found in [true, false] {
             for (index, &entry) in entries.iter().enumerate() {
-                if results[index].is_ok() == found {
+                let again = matches!(results[index], Err(LoadError::WrittenBack { .. }))
+                    && !written_back.insert(entry);
+                if results[index].is_ok() == found && !again {
                     self.compare_loaded(entry, results[index], &out[index]);
                     self.pages.remove(&entry);
                 }
@@ -316,7 +379,7 @@ impl Model {
     }
 
     fn swapon(&mut self, swap_type: u8, slots: u32) {
-        self.zswap.swapon(swap_type, slots).unwrap();
+        self.zswap.swapon_with_device(swap_type, slots, self.device.clone()).unwrap();
         self.on.insert(swap_type, slots);
     }
 
@@ -351,17 +414,25 @@ impl Model {
     fn compare(&mut self) {
         self.zswap.check().unwrap();
         let mut page = [0xee; PAGE_SIZE];
+        let mut on_device = 0;
         for (entry, expected) in &self.pages {
-            self.zswap.read(*entry, &mut page).unwrap_or_else(|error| panic!("{entry}: {error}"));
-            assert!(page == **expected, "{entry} gave another page");
+            match self.zswap.read(*entry, &mut page) {
+                Ok(()) => assert!(page == **expected, "{entry} gave another page"),
+                Err(LoadError::WrittenBack { .. }) => {
+                    on_device += 1;
+                    self.written_back(*entry);
+                }
+                Err(error) => panic!("{entry}: {error}"),
+            }
         }
-        self.pages_in += self.pages.len() as u64;
+        self.pages_in += self.pages.len() as u64 - on_device;
         let filled = |zero| {
             let words = self.pages.values().filter_map(|page| repeated_word(page));
             words.filter(|&word| (word == 0) == zero).count() as u64
         };
         let stats = self.zswap.stats();
-        assert_eq!(stats.stored_pages, self.pages.len() as u64);
+        assert_eq!(stats.stored_pages + on_device, self.pages.len() as u64);
+        assert_eq!(stats.on_device_pages, on_device);
         assert_eq!((stats.zero_pages, stats.same_filled_pages), (filled(true), filled(false)));
         assert_eq!((stats.pages_out, stats.pages_in), (self.pages_out, self.pages_in));
         assert_eq!((stats.corrupt_loads, stats.reject_busy), (0, 0));
@@ -371,7 +442,11 @@ impl Model {
         self.compare();
         let mut page = [0xee; PAGE_SIZE];
         for (entry, expected) in self.pages.drain() {
-            self.zswap.load(entry, &mut page).unwrap_or_else(|error| panic!("{entry}: {error}"));
+            if let Err(error) = self.zswap.load(entry, &mut page) {
+                assert_eq!(error, LoadError::WrittenBack { entry });
+                self.device.read(entry, &mut page).unwrap();
+                self.zswap.invalidate(entry).unwrap();
+            }
             assert!(page == *expected, "{entry} gave another page");
             assert_eq!(self.zswap.load(entry, &mut page), Err(LoadError::NotFound), "a load takes the page");
         }

@@ -295,24 +295,10 @@ impl<'s> Actor<'s> {
         (first..first + slots).for_each(|slot| self.note(slot, called, returned, Did::Erase));
     }
 
-    /// What a shrinker does up to the write, and a write that fails: the page stays as it is. Meanwhile only those
-    /// wait who give the slot's place on the device away.
+    /// A shrinker whose writes fail: pages stay as they are. Meanwhile only those wait who give the slot's place on the
+    /// device away.
     fn shrink(&mut self) {
-        let zswap = &self.stage.zswap;
-        let slot_of = |id| zswap.tree.slot(zswap.slab.at(id).swap_entry());
-        for (_, _, list) in zswap.lru.lists() {
-            let mut taken = None;
-            list.candidate(&zswap.slab, 4, |id| {
-                taken = slot_of(id).filter(|slot| slot.try_lock_holding(id));
-                taken.is_some()
-            });
-            let Some(slot) = taken else { continue };
-            slot.unlock_with_writeback(&zswap.lot, slot.id(), true);
-            std::thread::yield_now();
-            let deadline = || std::time::Instant::now() + Duration::from_secs(10);
-            slot.lock(&zswap.lot, deadline).unwrap();
-            slot.unlock_with_writeback(&zswap.lot, slot.id(), false);
-        }
+        self.stage.zswap.shrink(NodeId(0), 1 << 14).unwrap();
     }
 
     /// Switches the area off and on again, with all slots or not.

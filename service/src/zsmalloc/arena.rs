@@ -157,8 +157,9 @@ impl Arena {
         Ok(slots.fresh - 1)
     }
 
-    /// Takes back a slot whose zspage has no objects any more. Its memory joins the warm stock if there is room.
-    pub(crate) fn retire_slot(&self, slot: u32) {
+    /// Takes back a slot whose zspage has no objects any more. Its memory joins the warm stock if that is wanted and
+    /// there is room, or goes back to the kernel: how many pages.
+    pub(crate) fn retire_slot(&self, slot: u32, keep_warm: bool) -> u64 {
         let header = self.header(slot);
         let (home, on, populated) =
             (usize::from(header.home.load(Ordering::Relaxed)), header.node(), header.populated());
@@ -166,30 +167,29 @@ impl Arena {
         let mut slots = self.nodes[home].slots.lock();
         let slots = &mut *slots;
         let room = slots.warm_pages + populated as u64 <= self.warm_pages_max;
-        if populated != 0 && home == on && room && !scarce {
+        if keep_warm && populated != 0 && home == on && room && !scarce {
             slots.warm_pages += populated as u64;
             slots.warm[populated].push(slot, |slot| self.header(slot));
-        } else {
-            self.release(slot, 0);
-            slots.empty.push(slot, |slot| self.header(slot));
+            return 0;
         }
+        self.release(slot, 0);
+        slots.empty.push(slot, |slot| self.header(slot));
+        populated as u64
     }
 
-    /// Gives the memory of all free slots back to the kernel, and says how many pages that was.
-    pub(crate) fn release_stock(&self) -> u64 {
+    /// Gives the memory of a node's free slots back to the kernel, and says how many pages that was.
+    pub(crate) fn release_stock(&self, node: usize) -> u64 {
         let mut released = 0;
-        for node in &self.nodes {
-            let mut slots = node.slots.lock();
-            let slots = &mut *slots;
-            for populated in 1..=ZSPAGE_PAGES {
-                while let Some(slot) = slots.warm[populated].pop(|slot| self.header(slot)) {
-                    self.release(slot, 0);
-                    slots.empty.push(slot, |slot| self.header(slot));
-                    released += populated as u64;
-                }
+        let mut slots = self.nodes[node].slots.lock();
+        let slots = &mut *slots;
+        for populated in 1..=ZSPAGE_PAGES {
+            while let Some(slot) = slots.warm[populated].pop(|slot| self.header(slot)) {
+                self.release(slot, 0);
+                slots.empty.push(slot, |slot| self.header(slot));
+                released += populated as u64;
             }
-            slots.warm_pages = 0;
         }
+        slots.warm_pages = 0;
         released
     }
 

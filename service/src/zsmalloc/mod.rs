@@ -21,5 +21,5 @@ mod zspage;
 pub(crate) use arena::{ArenaConfig, ArenaError};
 #[cfg(test)]
 pub(crate) use pool::Object;
-pub(crate) use pool::{RawObject, ZsPool};
+pub(crate) use pool::{Compaction, RawObject, ZsPool};
 pub(crate) use zspage::Zspage;

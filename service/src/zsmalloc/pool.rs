@@ -12,6 +12,7 @@
 #![allow(unsafe_code)]
 
 mod check;
+mod compact;
 mod grow;
 
 use std::mem::ManuallyDrop;
@@ -21,12 +22,14 @@ use std::sync::atomic::AtomicBool;
 use zfolio_accel::{NodeId, PAGE_SIZE};
 
 use crate::lazy_array::OutOfMemory;
-use crate::leaf::Leaf;
-use crate::sync::Ordering;
+use crate::leaf::{Leaf, LeafGuard};
+use crate::sync::{AtomicU32, Ordering};
 use crate::zsmalloc::arena::{Arena, ArenaConfig, ArenaError};
 use crate::zsmalloc::backrefs::{BackRefs, FREE, free_word, next_free};
 use crate::zsmalloc::class::{CLASS_STEP, CLASSES, class_of, object_size};
 use crate::zsmalloc::zspage::{NIL, NO_OBJECT, Zspage, ZspageList};
+
+pub(crate) use compact::Compaction;
 
 /// An object as an entry keeps it: a name, no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +80,8 @@ struct NodeClasses {
     classes: Box<[Leaf<Class>]>,
     /// Which classes have zspages of their own. Those whose size is a multiple of 32 always do.
     fine: Box<[AtomicBool]>,
+    /// The class that compaction goes on with.
+    compact_next: AtomicU32,
 }
 
 /// What a node's memory is used for.
@@ -95,6 +100,7 @@ impl ZsPool {
         let classes = |_: &NodeId| NodeClasses {
             classes: (0..CLASSES).map(|_| Leaf::default()).collect(),
             fine: (0..CLASSES).map(|class| AtomicBool::new(is_coarse(class))).collect(),
+            compact_next: AtomicU32::new(0),
         };
         Ok(ZsPool {
             arena: Arena::new(config)?,
@@ -163,7 +169,15 @@ impl ZsPool {
     /// what [`header`](ZsPool::header) says of it.
     #[inline(always)]
     pub(crate) unsafe fn free_raw(&self, header: &Zspage, raw: RawObject) {
-        self.free(header, raw);
+        self.free::<true>(header, raw);
+    }
+
+    /// The same, and memory that is empty then goes back to the kernel at once: how many pages.
+    ///
+    /// # Safety
+    /// As [`free_raw`](ZsPool::free_raw).
+    pub(crate) unsafe fn free_and_release(&self, header: &Zspage, raw: RawObject) -> u64 {
+        self.free::<false>(header, raw)
     }
 
     /// The index of the node that the object's memory is on.
@@ -219,7 +233,12 @@ impl ZsPool {
     #[inline(always)]
     fn take_freed(&self, state: &mut Class, owner: u32) -> Option<(u32, u16)> {
         let id = state.lists[..FULLNESS_LISTS].iter().rev().map(|list| list.0).find(|&id| id != NIL)?;
-        let header = self.arena.header(id);
+        Some((id, self.take_free_of(state, id, self.arena.header(id), owner)))
+    }
+
+    /// A freed object of a zspage that has one.
+    #[inline(always)]
+    fn take_free_of(&self, state: &mut Class, id: u32, header: &Zspage, owner: u32) -> u16 {
         let index = header.free.load(Ordering::Relaxed);
         let word = self.backrefs.word(header.backrefs.load(Ordering::Relaxed), index);
         let (free, in_use) =
@@ -230,7 +249,7 @@ impl ZsPool {
         if free == NO_OBJECT || in_use > header.stays_to.load(Ordering::Relaxed) {
             self.relist(state, id, header);
         }
-        Some((id, index))
+        index
     }
 
     /// The next object of a zspage that has no freed ones, is not at its end, and has memory for it.
@@ -266,11 +285,23 @@ impl ZsPool {
         header.stays_to.store(to, Ordering::Relaxed);
     }
 
+    /// Frees an object, and says how many pages went back to the kernel.
     #[inline(always)]
-    fn free(&self, header: &Zspage, raw: RawObject) {
+    fn free<const KEEP_WARM: bool>(&self, header: &Zspage, raw: RawObject) -> u64 {
         let (node, class) = (header.node(), header.class());
+        self.free_locked(self.class(node, class).lock(), raw, header, class, KEEP_WARM)
+    }
+
+    #[inline(always)]
+    fn free_locked(
+        &self,
+        mut state: LeafGuard<'_, Class>,
+        raw: RawObject,
+        header: &Zspage,
+        class: usize,
+        keep_warm: bool,
+    ) -> u64 {
         debug_assert!(object_size(class) >= raw.len.into(), "{raw:?} in class {class}");
-        let mut state = self.class(node, class).lock();
         state.objects -= 1;
         state.object_bytes -= u64::from(raw.len);
         let in_use = header.in_use.load(Ordering::Relaxed) - 1;
@@ -280,29 +311,32 @@ impl ZsPool {
         word.store(free_word(header.free.load(Ordering::Relaxed)), Ordering::Relaxed);
         header.free.store(raw.index, Ordering::Relaxed);
         if in_use >= header.stays_from.load(Ordering::Relaxed) {
-            return;
+            return 0;
         }
         if in_use != 0 {
             self.relist(&mut state, raw.zspage, header);
-            return;
+            return 0;
         }
-        self.retire(state, raw.zspage, header, class);
+        self.retire(state, raw.zspage, header, class, keep_warm)
     }
 
     /// Gives all memory that holds no object, and that no object was ever in, back to the kernel, and says how many
     /// pages that was: the stock of free slots, and the idle ends of zspages.
     pub(crate) fn release_warm(&self) -> u64 {
-        let mut released = self.arena.release_stock();
-        for node in &self.nodes {
-            for (class, state) in node.classes.iter().enumerate() {
-                let state = &mut *state.lock();
-                for id in state.lists.iter().flat_map(|list| list.iter(|id| self.arena.header(id))) {
-                    let (keep, populated) =
-                        (used_pages(self.arena.header(id), class), self.arena.header(id).populated());
-                    self.arena.release(id, keep);
-                    state.populated_pages -= (populated - keep) as u64;
-                    released += (populated - keep) as u64;
-                }
+        (0..self.nodes.len()).map(|node| self.release_warm_of(node)).sum()
+    }
+
+    /// The same of one node.
+    pub(crate) fn release_warm_of(&self, node: usize) -> u64 {
+        let mut released = self.arena.release_stock(node);
+        for (class, state) in self.nodes[node].classes.iter().enumerate() {
+            let state = &mut *state.lock();
+            for id in state.lists.iter().flat_map(|list| list.iter(|id| self.arena.header(id))) {
+                let (keep, populated) =
+                    (used_pages(self.arena.header(id), class), self.arena.header(id).populated());
+                self.arena.release(id, keep);
+                state.populated_pages -= (populated - keep) as u64;
+                released += (populated - keep) as u64;
             }
         }
         released
@@ -395,6 +429,6 @@ impl Object<'_> {
 
 impl Drop for Object<'_> {
     fn drop(&mut self) {
-        self.pool.free(self.pool.header(self.raw), self.raw);
+        self.pool.free::<true>(self.pool.header(self.raw), self.raw);
     }
 }

@@ -66,7 +66,7 @@ impl ZsPool {
             drop(state);
             let block = self.arena.header(slot).backrefs.load(Ordering::Relaxed);
             self.backrefs.free(node, block, SHAPES[class].objects);
-            self.arena.retire_slot(slot);
+            self.arena.retire_slot(slot, true);
             return Ok((self.class(on, class).lock(), place));
         }
         let mut state = self.class(on, class).lock();
@@ -141,7 +141,7 @@ impl ZsPool {
             && let Err(error) = self.arena.populate(slot, node, 1)
         {
             self.backrefs.free(node, block, shape.objects);
-            self.arena.retire_slot(slot);
+            self.arena.retire_slot(slot, true);
             return Err(error);
         }
         Ok((slot, header.node()))
@@ -164,8 +164,15 @@ impl ZsPool {
         (id, 0)
     }
 
-    /// Takes a zspage without objects from its class.
-    pub(super) fn retire(&self, mut state: LeafGuard<'_, Class>, id: u32, header: &Zspage, class: usize) {
+    /// Takes a zspage without objects from its class, and says how many pages went back to the kernel.
+    pub(super) fn retire(
+        &self,
+        mut state: LeafGuard<'_, Class>,
+        id: u32,
+        header: &Zspage,
+        class: usize,
+        keep_warm: bool,
+    ) -> u64 {
         let list = usize::from(header.list.load(Ordering::Relaxed));
         if list != FULL {
             state.lists[list].remove(id, |id| self.arena.header(id));
@@ -179,6 +186,6 @@ impl ZsPool {
         drop(state);
         let home = usize::from(header.home.load(Ordering::Relaxed));
         self.backrefs.free(home, header.backrefs.load(Ordering::Relaxed), SHAPES[class].objects);
-        self.arena.retire_slot(id);
+        self.arena.retire_slot(id, keep_warm)
     }
 }

@@ -1,0 +1,134 @@
+//! The holders that take pages out of the store behind their owners' backs: they only try.
+
+use crate::claim::SlotGuard;
+use crate::counters::Counter;
+use crate::entry::{Contents, Entry};
+use crate::folio::SwapEntry;
+use crate::word::{ON_DEVICE, Slot};
+use crate::zsmalloc::RawObject;
+use crate::zswap::Zswap;
+
+/// What the freeing of a page gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Freed {
+    /// The index of the node that the bytes were on.
+    pub(crate) node: usize,
+    pub(crate) object_bytes: u64,
+    /// Pages that went back to the kernel.
+    pub(crate) released_pages: u64,
+}
+
+/// A page that is being written to the swap device: W is set, and nobody holds the slot for it. Dropping it ends the
+/// write and leaves the slot as it is.
+pub(crate) struct Writing<'s> {
+    store: &'s Zswap,
+    slot: &'s Slot,
+    id: u32,
+    entry: &'s Entry,
+}
+
+impl<'s> SlotGuard<'s> {
+    /// Locks the slot of an entry that the caller knows to be in use, if nobody has it and no I/O of it is in flight.
+    pub(crate) fn try_lock_without_io(store: &'s Zswap, id: u32, entry: &'s Entry) -> Option<SlotGuard<'s>> {
+        let slot = store.tree.slot(entry.swap_entry())?;
+        slot.try_lock_without_io(id).then(|| SlotGuard { store, slot, id, entry: Some(entry) })
+    }
+
+    /// Locks the slot of the page that has this object, if nobody has it and the presumed owner owns it.
+    fn try_lock_object(store: &'s Zswap, owner: u32, zspage: u32, index: u16) -> Option<SlotGuard<'s>> {
+        let entry = store.slab.get(owner)?;
+        // It may be free, or another page's by now; then its slot does not hold it, or it has another object.
+        let slot = store.tree.slot(entry.swap_entry())?;
+        if !slot.try_lock_holding(owner) {
+            return None;
+        }
+        let guard = SlotGuard { store, slot, id: owner, entry: Some(entry) };
+        let owns = matches!(entry.contents(), Contents::Object { object, .. }
+            if (object.zspage, object.index) == (zspage, index));
+        owns.then_some(guard)
+    }
+
+    /// The slot that is held, of a page with an entry.
+    pub(crate) fn swap_entry(&self) -> SwapEntry {
+        self.entry.expect("only entries are on LRU lists").swap_entry()
+    }
+
+    /// Lets the slot go with W set. The caller has the page in a buffer of its own.
+    pub(crate) fn begin_writeback(self) -> Writing<'s> {
+        let guard = std::mem::ManuallyDrop::new(self);
+        let entry = guard.entry.expect("only entries are on LRU lists");
+        entry.mark_writing();
+        guard.slot.unlock_with_io(&guard.store.lot);
+        Writing { store: guard.store, slot: guard.slot, id: guard.id, entry }
+    }
+}
+
+impl Writing<'_> {
+    /// Ends a write that succeeded: frees the page, if it is still the one that was written and nobody has it at the
+    /// moment. Whoever took it meanwhile has the newer claim.
+    pub(crate) fn finish(self) -> Option<Freed> {
+        let writing = std::mem::ManuallyDrop::new(self);
+        let (store, slot) = (writing.store, writing.slot);
+        let held = slot.try_lock_holding(writing.id);
+        if !held || !writing.entry.is_writing() {
+            if held {
+                // The same entry, used again for a newer page.
+                slot.unlock_after_io(&store.lot, writing.id);
+            } else {
+                slot.end_io(&store.lot);
+            }
+            store.counters.add(Counter::ReclaimRaces, 1);
+            return None;
+        }
+        let freed = store.release_for_reclaim(writing.id, writing.entry);
+        store.counters.add(Counter::OnDevicePages, 1);
+        store.counters.add(Counter::WrittenBackPages, 1);
+        slot.unlock_after_io(&store.lot, ON_DEVICE);
+        Some(freed)
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.slot.end_io(&self.store.lot);
+    }
+}
+
+impl Zswap {
+    /// What the pool asks for the right to move an object: the lock of its page's slot, tried.
+    pub(crate) fn hold_object(
+        &self,
+        owner: u32,
+        zspage: u32,
+        index: u16,
+        work: &mut dyn FnMut(RawObject) -> Option<RawObject>,
+    ) -> bool {
+        let Some(guard) = SlotGuard::try_lock_object(self, owner, zspage, index) else { return false };
+        let Some(entry) = guard.entry else { return false };
+        let Contents::Object { object, codec, crc } = entry.contents() else { return false };
+        match work(object) {
+            Some(moved) => {
+                entry.set_object(moved, codec, crc);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Frees a published entry, and gives memory that is empty then back to the kernel. The caller holds its slot.
+    fn release_for_reclaim(&self, id: u32, entry: &Entry) -> Freed {
+        let Contents::Object { object, codec, .. } = entry.contents() else {
+            unreachable!("only entries with objects are on LRU lists");
+        };
+        if codec.is_none() {
+            self.counters.sub(Counter::IncompressiblePages, 1);
+        }
+        let header = self.pool.header(object);
+        let node = header.node();
+        self.unlist(id, entry, object, node);
+        // SAFETY: the entry took over the object when it was staged, and is no more, so nobody frees it again; who
+        // borrowed its bytes borrowed the guard of this slot.
+        let released_pages = unsafe { self.pool.free_and_release(header, object) };
+        Freed { node, object_bytes: object.len.into(), released_pages }
+    }
+}
