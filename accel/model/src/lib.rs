@@ -17,6 +17,7 @@ mod memory;
 mod random;
 mod replay;
 mod summary;
+pub mod sysfs;
 mod timing;
 
 pub use capabilities::Capabilities;
