@@ -2,7 +2,7 @@
 //!
 //! `zfolio capture` writes pages of a process or of files to a corpus; `zfolio bench` runs the store over
 //! corpora, checks every byte it gets back, and reports; `zfolio compare` tells two runs apart; `zfolio doctor` examines what
-//! stands between the machine and its IAA. Each command is a module with a `run`; this file only
+//! stands between the machine and its IAA; `zfolio emulate` runs a command on modelled devices. Each command is a module with a `run`; this file only
 //! reads the arguments and turns errors into one line on standard error and an exit code.
 
 #![deny(unsafe_code)]
@@ -12,6 +12,7 @@ mod capture;
 mod compare;
 mod corpus;
 mod doctor;
+mod emulate;
 mod interrupt;
 mod machine;
 mod memory;
@@ -44,6 +45,7 @@ enum Command {
     Capture(capture::CaptureArgs),
     Compare(compare::CompareArgs),
     Doctor(doctor::DoctorArgs),
+    Emulate(emulate::EmulateArgs),
     /// Build the data of the live-memory corpus and wait (what `capture --self` captures)
     #[command(name = corpus::live::SUBCOMMAND, hide = true)]
     Workload,
@@ -54,6 +56,10 @@ fn main() -> ExitCode {
     if matches!(cli.command, Command::Workload) {
         // Without the handlers: a signal simply ends it.
         return corpus::live::serve();
+    }
+    if let Command::Emulate(args) = &cli.command {
+        // Signals are the command's.
+        return emulate::run(args);
     }
     if let Command::Bench(args) = &cli.command
         && let Err(message) = args.check()
@@ -69,7 +75,7 @@ fn main() -> ExitCode {
         Command::Capture(args) => capture::run(args, &interrupt).map_err(|error| error.to_string()),
         Command::Compare(args) => compare::run(args).map_err(|error| error.to_string()),
         Command::Doctor(args) => doctor::run(args).map_err(|error| error.to_string()),
-        Command::Workload => unreachable!("served above"),
+        Command::Emulate(_) | Command::Workload => unreachable!("served above"),
     };
     result.unwrap_or_else(|message| fail(&message))
 }

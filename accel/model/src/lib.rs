@@ -18,6 +18,7 @@ mod random;
 mod replay;
 mod summary;
 pub mod sysfs;
+mod tally;
 mod timing;
 
 pub use capabilities::Capabilities;
@@ -30,4 +31,5 @@ pub use execute::execute;
 pub use fault_plan::{FaultPlan, FaultPlanError, Injection, Rule, When};
 pub use memory::{Fault, Memory, OtherProcess, ThisProcess};
 pub use summary::Summary;
+pub use tally::Tally;
 pub use timing::{Method, PAGE_REQUEST_TAIL_ONE_IN, Rate, Timing};

@@ -1,0 +1,368 @@
+//! What one process has of the emulated machine: its model, and the queues it opened.
+//!
+//! A child of fork finds its parent's here, and leaves it alone (another thread's locks would stay locked for ever):
+//! it makes one of its own. Queues it inherited are refused with EPERM, as the driver refuses an address space that
+//! is not the opener's.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{ptr, slice, thread};
+
+use iaa_model::sysfs::{Errno, Idxd, Tree};
+use iaa_model::{Injection, Memory, Method, Model, ModelConfig, OtherProcess, QueueId, Stop, Summary, Tally};
+use idxd_sys::Descriptor;
+
+use crate::guard::guarded;
+use crate::place::root;
+
+/// Descriptors handed to the model at once.
+const CHUNK: usize = 64;
+/// Model time that a write waits for what is late.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// How often a late record is looked for.
+const TICK: Duration = Duration::from_micros(100);
+
+/// The newest first; never freed.
+static PROCESSES: AtomicPtr<Process> = AtomicPtr::new(ptr::null_mut());
+
+/// Device and inode of the file that stands for an open queue: the same for all copies of its descriptor.
+pub(crate) type Identity = (u64, u64);
+
+pub(crate) struct Process {
+    pid: libc::pid_t,
+    older: *const Process,
+    tree: Tree,
+    tally: Tally<'static>,
+    inner: Mutex<Inner>,
+    /// Queues that were ever opened; while it is 0 most hooks have nothing to do.
+    opened: AtomicU64,
+}
+
+// SAFETY: `older` is an immutable link to a process that is never freed; the rest is Sync by itself.
+unsafe impl Sync for Process {}
+
+struct Inner {
+    /// Timing, clock and faults.
+    setup: Option<ModelConfig>,
+    model: Option<Arc<Model>>,
+    /// The state of the tally that `model` is of.
+    generation: u64,
+    idxd: Option<Idxd>,
+    queues: HashMap<Identity, Opened>,
+    /// What the tally has of `model`.
+    told: Summary,
+    ticking: bool,
+}
+
+/// A queue, and which of its lives: one that was disabled and enabled again is another.
+#[derive(Clone, Copy)]
+struct Opened {
+    id: QueueId,
+    minor: u32,
+}
+
+/// This process's, if it has one already.
+pub(crate) fn existing() -> Option<&'static Process> {
+    let pid = std::process::id().cast_signed();
+    let mut process = PROCESSES.load(Ordering::Acquire).cast_const();
+    // SAFETY: pushed once complete (Release pairs with Acquire), never freed.
+    while let Some(this) = unsafe { process.as_ref() } {
+        if this.pid == pid {
+            return Some(this);
+        }
+        process = this.older;
+    }
+    None
+}
+
+/// This process's; `None` if there is no emulated machine. Only within a guard: it allocates and opens files.
+pub(crate) fn process() -> Option<&'static Process> {
+    if let Some(process) = existing() {
+        return Some(process);
+    }
+    let root = Path::new(std::ffi::OsStr::from_bytes(root()?));
+    let tally = map_tally(&root.join("tally"))?;
+    let process = Box::into_raw(Box::new(Process {
+        pid: std::process::id().cast_signed(),
+        older: ptr::null(),
+        tree: Tree::open(root),
+        tally,
+        inner: Mutex::new(Inner {
+            setup: None,
+            model: None,
+            generation: 0,
+            idxd: None,
+            queues: HashMap::new(),
+            told: Summary::default(),
+            ticking: false,
+        }),
+        opened: AtomicU64::new(0),
+    }));
+    let mut head = PROCESSES.load(Ordering::Acquire);
+    loop {
+        // SAFETY: not pushed yet, so it is this thread's alone.
+        unsafe { (*process).older = head };
+        match PROCESSES.compare_exchange(head, process, Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: never freed from here on.
+            Ok(_) => return Some(unsafe { &*process }),
+            Err(newer) => head = newer,
+        }
+        if let Some(other) = existing() {
+            // Another thread was first.
+            // SAFETY: made above by a box, and not pushed.
+            drop(unsafe { Box::from_raw(process) });
+            return Some(other);
+        }
+    }
+}
+
+fn map_tally(path: &Path) -> Option<Tally<'static>> {
+    let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+    let len = Tally::WORDS * size_of::<AtomicU64>();
+    if file.metadata().ok()?.len() < len as u64 {
+        return None;
+    }
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+    // SAFETY: a new mapping, of a file that is long enough and is not truncated while programs run.
+    let words = unsafe {
+        let at = libc::mmap(ptr::null_mut(), len, protection, flags, file.as_raw_fd(), 0);
+        if at == libc::MAP_FAILED {
+            return None;
+        }
+        // Never unmapped; aligned to a page; any bits are an AtomicU64.
+        slice::from_raw_parts(at.cast::<AtomicU64>(), Tally::WORDS)
+    };
+    Tally::new(words)
+}
+
+impl Process {
+    /// Tells the tally that this process has the model under it.
+    pub(crate) fn attach(&self) {
+        self.tally.attach();
+    }
+
+    pub(crate) fn has_queues(&self) -> bool {
+        self.opened.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the file of this identity stands for a queue that this process opened.
+    pub(crate) fn is_queue(&self, identity: Identity) -> bool {
+        self.has_queues() && self.lock().queues.contains_key(&identity)
+    }
+
+    /// The number of the character device, for queues that this process opened.
+    pub(crate) fn minor(&self, identity: Identity) -> Option<u32> {
+        self.lock().queues.get(&identity).map(|opened| opened.minor)
+    }
+
+    /// Opens a queue as open(2) would; the descriptor.
+    pub(crate) fn open_queue(&self, name: &str, flags: i32) -> Result<i32, Errno> {
+        let mut inner = self.lock();
+        let (file, id, minor, idxd) = self.tree.open_queue(name)?;
+        if inner.setup.is_none() {
+            inner.setup = Some(self.tree.setup().map_err(|error| error.errno())?);
+        }
+        let generation = self.tally.generation();
+        self.renew(&mut inner, idxd, generation);
+        let identity = identity(&file).ok_or(libc::EIO)?;
+        inner.queues.insert(identity, Opened { id, minor });
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        if flags & libc::O_CLOEXEC == 0 {
+            // SAFETY: a descriptor of ours, and a flag.
+            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) };
+        }
+        Ok(file.into_raw_fd())
+    }
+
+    /// Writes an attribute.
+    pub(crate) fn store(&self, attribute: &str, value: &[u8]) -> Result<(), Errno> {
+        let stored = self.tree.store(attribute, value);
+        self.tally.next_generation();
+        stored
+    }
+
+    /// Brings the counts of clients in the files up to date.
+    pub(crate) fn count_clients(&self) {
+        // What cannot be counted keeps its last count.
+        _ = self.tree.count_clients();
+    }
+
+    /// Submits the descriptors at `addr` in this process, as write(2) on a queue's file does: the bytes taken.
+    pub(crate) fn submit(&'static self, identity: Identity, addr: u64, len: usize) -> Result<usize, Errno> {
+        let mut inner = self.lock();
+        let opened = *inner.queues.get(&identity).ok_or(libc::EPERM)?;
+        let generation = self.tally.generation();
+        if generation != inner.generation {
+            let idxd = self.tree.idxd().map_err(|error| error.errno())?;
+            self.renew(&mut inner, idxd, generation);
+        }
+        if !inner.idxd.as_ref().is_some_and(|idxd| idxd.is_current(opened.id, opened.minor)) {
+            return Err(libc::ENODEV);
+        }
+        let model = inner.model.clone().ok_or(libc::ENODEV)?;
+        let result = submit_to(&model, opened.id, addr, len / size_of::<Descriptor>());
+        self.settle(&mut inner, &model, opened.id);
+        self.tell(&mut inner);
+        result.map(|taken| taken * size_of::<Descriptor>())
+    }
+
+    /// Makes the model be of this state.
+    fn renew(&self, inner: &mut Inner, idxd: Idxd, generation: u64) {
+        let Some(setup) = &inner.setup else { return };
+        let config = idxd.model(setup);
+        if inner.model.as_ref().is_none_or(|model| *model.config() != config) {
+            self.tell(inner);
+            inner.told = Summary::default();
+            inner.model = Some(Model::new(config, Box::new(OtherProcess::this())));
+        }
+        inner.idxd = Some(idxd);
+        inner.generation = generation;
+    }
+
+    /// Adds to the tally what the model did since it was last told.
+    fn tell(&self, inner: &mut Inner) {
+        let Some(model) = &inner.model else { return };
+        let now = model.summary();
+        self.tally.add_growth(&inner.told, &now);
+        inner.told = now;
+    }
+
+    /// Lets the device work until it is done, or until only what is late by plan is left; that is awaited by a
+    /// thread.
+    fn settle(&'static self, inner: &mut Inner, model: &Arc<Model>, id: QueueId) {
+        let rules = &model.config().faults.rules;
+        if !rules.iter().any(|rule| is_about_time(rule.fault)) {
+            model.drain();
+            return;
+        }
+        let until = model.now() + PATIENCE;
+        while model.outstanding(id) != 0 && model.now() < until {
+            model.pause();
+        }
+        if model.outstanding(id) != 0 && !inner.ticking {
+            let model = Arc::clone(model);
+            let (wall, now) = (Instant::now(), model.now());
+            let tick = move || {
+                guarded((), || {
+                    while self.tick(&model, now + wall.elapsed()) {
+                        thread::sleep(TICK);
+                    }
+                })
+            };
+            inner.ticking = thread::Builder::new().name("iaa-late".to_owned()).spawn(tick).is_ok();
+        }
+    }
+
+    /// Lets the device work until `then`; whether anything is left.
+    fn tick(&self, model: &Arc<Model>, then: Duration) -> bool {
+        let mut inner = self.lock();
+        while model.now() < then {
+            model.pause();
+        }
+        let left = model.queues().any(|queue| model.outstanding(queue) != 0);
+        inner.ticking = left;
+        if inner.model.as_ref().is_some_and(|current| Arc::ptr_eq(current, model)) {
+            self.tell(&mut inner);
+        }
+        left
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Device and inode of an open file.
+pub(crate) fn identity(file: &impl AsRawFd) -> Option<Identity> {
+    let mut facts = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `facts` is writable. By number: the function of that name is hooked.
+    let status = unsafe { libc::syscall(libc::SYS_fstat, file.as_raw_fd(), facts.as_mut_ptr()) };
+    if status != 0 {
+        return None;
+    }
+    // SAFETY: fstat has filled it in.
+    let facts = unsafe { facts.assume_init() };
+    Some((facts.st_dev, facts.st_ino))
+}
+
+/// How many of `count` descriptors at `addr` the queue took. As the driver: each is copied, looked at and submitted
+/// before the next.
+fn submit_to(model: &Model, id: QueueId, addr: u64, count: usize) -> Result<usize, Errno> {
+    let memory = OtherProcess::this();
+    let mut taken = 0;
+    while taken < count {
+        let chunk = CHUNK.min(count - taken);
+        let mut descriptors = [Descriptor::default(); CHUNK];
+        // SAFETY: a descriptor is 64 bytes without padding, and any bits are one.
+        let bytes = unsafe {
+            slice::from_raw_parts_mut(descriptors.as_mut_ptr().cast::<u8>(), chunk * size_of::<Descriptor>())
+        };
+        let from = addr.wrapping_add((taken * size_of::<Descriptor>()) as u64);
+        let mut errno = libc::EFAULT;
+        let mut whole = chunk;
+        if memory.read(from, bytes).is_err() {
+            // Some of them may be there.
+            whole = 0;
+            for one in bytes.chunks_exact_mut(size_of::<Descriptor>()) {
+                if memory.read(from.wrapping_add((whole * size_of::<Descriptor>()) as u64), one).is_err() {
+                    break;
+                }
+                whole += 1;
+            }
+        }
+        let misaligned = |descriptor: &Descriptor| !descriptor.completion_addr.is_multiple_of(64);
+        if let Some(wrong) = descriptors[..whole].iter().position(misaligned) {
+            (whole, errno) = (wrong, libc::EINVAL);
+        }
+        // The driver puts its own in.
+        descriptors[..whole].iter_mut().for_each(|descriptor| descriptor.pasid = 0);
+        let submitted = model.submit_by(Method::Write, id, &descriptors[..whole]);
+        taken += submitted.taken;
+        if let Some(stop) = submitted.stop {
+            errno = match stop {
+                Stop::NotPermitted => libc::EPERM,
+                Stop::Full | Stop::Partial => libc::EAGAIN,
+                _ => libc::ENODEV,
+            };
+        } else if whole == chunk {
+            continue;
+        }
+        return if taken > 0 { Ok(taken) } else { Err(errno) };
+    }
+    Ok(taken)
+}
+
+fn is_about_time(fault: Injection) -> bool {
+    matches!(
+        fault,
+        Injection::Late(_) | Injection::Duplicate(_) | Injection::Slow(_) | Injection::IotlbMiss(_)
+    )
+}
+
+/// Copies at most a page of what is written to an attribute.
+pub(crate) fn copy_in(addr: u64, len: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; len.min(4096)];
+    OtherProcess::this().read(addr, &mut bytes).map_err(|_| libc::EFAULT)?;
+    Ok(bytes)
+}
+
+/// A plain file of the machine, for identities.
+pub(crate) struct Borrowed(pub(crate) i32);
+
+impl AsRawFd for Borrowed {
+    fn as_raw_fd(&self) -> i32 {
+        self.0
+    }
+}
+
+/// Whether a file may be written by this process, as its mode says: root may write any.
+pub(crate) fn may_write(path: &Path) -> bool {
+    // SAFETY: no arguments, cannot fail.
+    (unsafe { libc::geteuid() }) == 0 || File::options().write(true).open(path).is_ok()
+}
