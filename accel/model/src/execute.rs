@@ -8,6 +8,7 @@ mod compress;
 mod decompress;
 mod decompress_state;
 mod header;
+mod index;
 mod inflate;
 mod matcher;
 mod sink;

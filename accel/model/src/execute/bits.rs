@@ -25,6 +25,8 @@ pub(crate) struct Bits<'a> {
     waiting_len: u32,
     /// Bits of the last byte that are ignored, once it waits.
     cut: u32,
+    /// Offset of the end of the input, as indexes count.
+    end_offset: u64,
 }
 
 impl<'a> Bits<'a> {
@@ -36,9 +38,11 @@ impl<'a> Bits<'a> {
         held_back: Vec<(u64, u32)>,
         (addr, size): (u64, u32),
         ignored: u32,
+        offset: u32,
         chunk: &'a mut [u8; CHUNK],
     ) -> Bits<'a> {
         let bits_left = (u64::from(size) * 8).saturating_sub(u64::from(ignored));
+        let all = bits_left + held_back.iter().map(|&(_, len)| u64::from(len)).sum::<u64>();
         Bits {
             access,
             held_back,
@@ -52,7 +56,14 @@ impl<'a> Bits<'a> {
             waiting: 0,
             waiting_len: 0,
             cut: 0,
+            end_offset: u64::from(offset) + all,
         }
+    }
+
+    /// The offset of the next bit.
+    pub(crate) fn offset(&self) -> u64 {
+        let held_back: u64 = self.held_back.iter().map(|&(_, len)| u64::from(len)).sum();
+        self.end_offset - self.bits_left - held_back - u64::from(self.waiting_len)
     }
 
     /// Lets [`Bits::WAITING`] bits wait, or all there are.

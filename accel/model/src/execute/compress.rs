@@ -10,7 +10,8 @@ use zfolio_fallback::tree::{Code, Codes, Header, Histogram, Lengths};
 
 use super::access::{Access, CHUNK};
 use super::checksum::Checksums;
-use super::matcher::Token;
+use super::index::mini_block_size;
+use super::matcher::{Search, Token};
 use super::sink::Sink;
 use super::stop::Stop;
 use super::workspace::Workspace;
@@ -126,7 +127,7 @@ impl Job<'_, '_> {
     fn count(&mut self) -> Result<Histogram, Stop> {
         let mut counts = Histogram::default();
         let Job { descriptor, access, checksums, workspace, .. } = self;
-        workspace.matcher.tokens(access, src(descriptor), literals_only(descriptor), checksums, |token| {
+        workspace.matcher.tokens(access, src(descriptor), search(descriptor), checksums, |token| {
             count(&mut counts, token);
             Ok(())
         })?;
@@ -154,7 +155,7 @@ impl Job<'_, '_> {
         let Job { descriptor, access, checksums, workspace, .. } = self;
         let Workspace { matcher, tokens, .. } = &mut **workspace;
         tokens.clear();
-        matcher.tokens(access, src(descriptor), literals_only(descriptor), checksums, |token| {
+        matcher.tokens(access, src(descriptor), search(descriptor), checksums, |token| {
             count(&mut counts, token);
             tokens.push(token);
             Ok(())
@@ -183,7 +184,7 @@ impl Job<'_, '_> {
         let mut sink = Sink::new(access, chunk, (descriptor.dst_addr, descriptor.max_dst_size));
         sink.put_all(&state.accumulator, state.bits)?;
         let coder = Coder::new(codes);
-        matcher.tokens(access, src(descriptor), literals_only(descriptor), checksums, |token| {
+        matcher.tokens(access, src(descriptor), search(descriptor), checksums, |token| {
             coder.put(&mut sink, token)
         })?;
         finish(descriptor, sink, &coder, state)
@@ -298,8 +299,12 @@ fn src(descriptor: &Descriptor) -> (u64, u32) {
     (descriptor.src1_addr, descriptor.src1_size)
 }
 
-fn literals_only(descriptor: &Descriptor) -> bool {
-    descriptor.op_flags & flag::ALL_LITERALS != 0
+fn search(descriptor: &Descriptor) -> Search {
+    let number = (descriptor.op_flags & flag::MINI_BLOCK_MASK) >> flag::MINI_BLOCK_SHIFT;
+    Search {
+        all_literals: descriptor.op_flags & flag::ALL_LITERALS != 0,
+        mini_block: mini_block_size(number),
+    }
 }
 
 impl State {

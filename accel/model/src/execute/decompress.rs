@@ -8,6 +8,7 @@ use super::access::Access;
 use super::bits::Bits;
 use super::checksum::Checksums;
 use super::decompress_state::Saved;
+use super::index::{Index, mini_block_size};
 use super::inflate::{Ends, Rest, inflate};
 use super::stop::Stop;
 use super::window::Window;
@@ -41,7 +42,9 @@ pub(crate) fn decompress(
             + if descriptor.op_flags & flag::IGNORE_END_BITS_3 != 0 { 8 } else { 0 };
     let src = (descriptor.src1_addr, descriptor.src1_size);
     let input = saved.input.drain(..).rev().collect();
-    let mut bits = Bits::new(access, input, src, ignored, &mut workspace.chunk);
+    let mut bits = Bits::new(access, input, src, ignored, saved.index_offset, &mut workspace.chunk);
+    let mini_block = mini_block_size((descriptor.op_flags & flag::MINI_BLOCK_MASK) >> flag::MINI_BLOCK_SHIFT);
+    let mut index = (mini_block != 0).then(|| Index::new(access, dst, mini_block, saved.filled));
 
     let ends = Ends {
         stop: descriptor.op_flags & flag::STOP_ON_EOB != 0,
@@ -50,7 +53,8 @@ pub(crate) fn decompress(
     };
     let mut taken = Vec::new();
     let how = (ends, capabilities.strict_headers);
-    let rest = inflate(&mut saved.state, &mut bits, &mut window, &mut workspace.codes, how, &mut taken)?;
+    let rest =
+        inflate(&mut saved.state, &mut bits, &mut window, &mut index, &mut workspace.codes, how, &mut taken)?;
     window.flush()?;
 
     let (written, checksums) = window.written();
@@ -59,11 +63,16 @@ pub(crate) fn decompress(
         // Four billion bytes to nowhere.
         return Err(Stop::Invalid(status::WATCHDOG, 0));
     }
+    let (index_size, filled) = index.map_or((0, 0), |index| index.finish());
+    let not_taken: u64 = taken.iter().map(|&(_, len)| u64::from(len)).sum();
+    let offset = bits.offset() - not_taken;
     let (left, unread) = bits.finish(full);
     let write = flags & op::WRITE_SRC2_MASK;
     if write == op::WRITE_SRC2_ALWAYS || (full && write == op::WRITE_SRC2_ON_OVERFLOW) {
         saved.crc = checksums.crc();
         saved.xor = checksums.xor();
+        saved.index_offset = offset as u32;
+        saved.filled = filled;
         saved.input = taken;
         saved.input.extend(left);
         saved.history.clear();
@@ -75,7 +84,7 @@ pub(crate) fn decompress(
         status: if full { status::OUTPUT_OVERFLOW } else { status::SUCCESS },
         // Short of an overflow all input counts as consumed: what is behind the end is not told.
         bytes_completed: descriptor.src1_size - if full { unread as u32 } else { 0 },
-        output_size: if suppressed { 0 } else { written as u32 },
+        output_size: if suppressed { index_size } else { written as u32 },
         xor_checksum: checksums.xor(),
         crc: checksums.crc(),
         ..CompletionRecord::default()

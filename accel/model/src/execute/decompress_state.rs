@@ -16,19 +16,21 @@ use super::window::HISTORY;
 const CRC: usize = offset_of!(DecompressAecs, crc);
 const XOR: usize = offset_of!(DecompressAecs, xor_checksum);
 const OUTPUT_BITS: usize = offset_of!(DecompressAecs, output_accumulator_bits);
+const INDEX_OFFSET: usize = offset_of!(DecompressAecs, index_bit_offset);
 const INPUT: usize = offset_of!(DecompressAecs, input_accumulator);
 const INPUT_BITS: usize = offset_of!(DecompressAecs, input_accumulator_bits);
 const FORMAT: usize = offset_of!(DecompressAecs, format);
 /// Two symbols to a byte.
 const LENGTHS: usize = offset_of!(DecompressAecs, reserved2);
+/// Bytes in a mini-block that is not full.
+const FILLED: usize = LENGTHS + (LITERAL_PLACES + DISTANCE_PLACES) / 2;
 const STATE: usize = offset_of!(DecompressAecs, state);
 const STORED_LEFT: usize = offset_of!(DecompressAecs, stored_bytes_left);
 const PENDING: usize = offset_of!(DecompressAecs, reserved4);
 const HISTORY_OFFSET: usize = offset_of!(DecompressAecs, history_offset);
 const HISTORY_BYTES: usize = offset_of!(DecompressAecs, history);
 
-const _: () =
-    assert!(LENGTHS + (LITERAL_PLACES + DISTANCE_PLACES) / 2 <= offset_of!(DecompressAecs, literal_mapping));
+const _: () = assert!(FILLED + 4 <= offset_of!(DecompressAecs, literal_mapping));
 
 /// Words of input that an AECS can hold back.
 const INPUT_WORDS: usize = 32;
@@ -40,6 +42,8 @@ const WRAPPED: u16 = 1 << 15;
 pub(crate) struct Saved {
     pub(crate) crc: u32,
     pub(crate) xor: u16,
+    pub(crate) index_offset: u32,
+    pub(crate) filled: u32,
     pub(crate) input: Vec<(u64, u32)>,
     pub(crate) state: State,
     pub(crate) history: Vec<u8>,
@@ -48,7 +52,15 @@ pub(crate) struct Saved {
 impl Saved {
     /// What a device knows that is given no AECS.
     pub(crate) fn none() -> Saved {
-        Saved { crc: 0, xor: 0, input: Vec::new(), state: State::START, history: Vec::new() }
+        Saved {
+            crc: 0,
+            xor: 0,
+            index_offset: 0,
+            filled: 0,
+            input: Vec::new(),
+            state: State::START,
+            history: Vec::new(),
+        }
     }
 
     /// What `aecs` says; one that is short says nothing of what is not in it.
@@ -60,6 +72,7 @@ impl Saved {
         if aecs.len() <= FILTER_SIZE as usize {
             return Ok(saved);
         }
+        saved.index_offset = word(INDEX_OFFSET);
         for place in 0..INPUT_WORDS {
             match bytes(aecs, INPUT_BITS + place) {
                 [0] => {}
@@ -85,6 +98,7 @@ impl Saved {
                 let [two] = bytes(aecs, LENGTHS + at / 2);
                 *len = two >> (4 * (at % 2)) & 15;
             }
+            saved.filled = word(FILLED);
             saved.state.pending = (u32::from(half(PENDING)), u32::from(half(PENDING + 2)));
         }
         if let Some(history) = aecs.get(HISTORY_BYTES..HISTORY_BYTES + HISTORY) {
@@ -128,6 +142,8 @@ impl Saved {
         let in_last = self.state.last && matches!(self.state.place, Place::Symbols | Place::Stored { .. });
         let state = if in_last { state | decompress_state::FINAL } else { state };
         put(aecs, STATE, &state.to_le_bytes());
+        put(aecs, INDEX_OFFSET, &self.index_offset.to_le_bytes());
+        put(aecs, FILLED, &self.filled.to_le_bytes());
         put(aecs, STORED_LEFT, &left.to_le_bytes());
         put(aecs, PENDING, &(self.state.pending.0 as u16).to_le_bytes());
         put(aecs, PENDING + 2, &(self.state.pending.1 as u16).to_le_bytes());

@@ -5,6 +5,7 @@ use idxd_sys::error_code as error;
 use super::bits::Bits;
 use super::codes::{Code, Lengths};
 use super::header::{Block, Header, NoHeader};
+use super::index::Index;
 use super::stop::Stop;
 use super::window::{HISTORY, Window};
 
@@ -78,6 +79,7 @@ pub(crate) fn inflate(
     state: &mut State,
     bits: &mut Bits<'_>,
     window: &mut Window<'_>,
+    index: &mut Option<Index<'_>>,
     codes: &mut Codes,
     (ends, strict): (Ends, bool),
     taken: &mut Vec<(u64, u32)>,
@@ -109,8 +111,8 @@ pub(crate) fn inflate(
                     }
                 }
             }
-            Place::Stored { left } => stored(left, bits, window)?,
-            Place::Symbols => symbols(&mut state.pending, bits, window, codes)?,
+            Place::Stored { left } => stored(left, bits, window, index)?,
+            Place::Symbols => symbols(&mut state.pending, bits, window, index, codes)?,
         };
         match block {
             InBlock::Ended => {
@@ -156,7 +158,12 @@ enum InBlock {
     Full(u32),
 }
 
-fn stored(mut left: u32, bits: &mut Bits<'_>, window: &mut Window<'_>) -> Result<InBlock, Stop> {
+fn stored(
+    mut left: u32,
+    bits: &mut Bits<'_>,
+    window: &mut Window<'_>,
+    index: &mut Option<Index<'_>>,
+) -> Result<InBlock, Stop> {
     while left > 0 {
         if window.left() == 0 {
             return Ok(InBlock::Full(left));
@@ -165,8 +172,14 @@ fn stored(mut left: u32, bits: &mut Bits<'_>, window: &mut Window<'_>) -> Result
         if bits.waiting_len() < 8 {
             return Ok(InBlock::InputEnds(left));
         }
+        if let Some(index) = index {
+            index.data(bits.offset(), window, (1, 0))?;
+        }
         window.push(bits.take(8) as u8)?;
         left -= 1;
+    }
+    if let Some(index) = index {
+        index.end_of_block(bits.offset(), bits.offset(), window)?;
     }
     Ok(InBlock::Ended)
 }
@@ -175,6 +188,7 @@ fn symbols(
     pending: &mut (u32, u32),
     bits: &mut Bits<'_>,
     window: &mut Window<'_>,
+    index: &mut Option<Index<'_>>,
     codes: &Codes,
 ) -> Result<InBlock, Stop> {
     if pending.0 > 0 && !matched(pending, window)? {
@@ -195,10 +209,17 @@ fn symbols(
                 if window.left() == 0 {
                     return Ok(InBlock::Full(0));
                 }
+                if let Some(index) = index {
+                    index.data(bits.offset(), window, (1, 0))?;
+                }
                 bits.take(len);
                 window.push(symbol as u8)?;
             }
             256 => {
+                if let Some(index) = index {
+                    let begin = bits.offset();
+                    index.end_of_block(begin, begin + u64::from(len), window)?;
+                }
                 bits.take(len);
                 return Ok(InBlock::Ended);
             }
@@ -232,6 +253,9 @@ fn symbols(
                 }
                 if window.left() == 0 {
                     return Ok(InBlock::Full(0));
+                }
+                if let Some(index) = index {
+                    index.data(bits.offset(), window, (base + longer, distance))?;
                 }
                 bits.take(len);
                 *pending = (base + longer, distance);

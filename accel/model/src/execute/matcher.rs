@@ -23,6 +23,15 @@ pub(crate) enum Token {
     Match { len: u16, distance: u16 },
 }
 
+/// What is searched for.
+#[derive(Clone, Copy)]
+pub(crate) struct Search {
+    /// Nothing.
+    pub(crate) all_literals: bool,
+    /// Only what lies within mini-blocks of so many bytes; 0 for no such limit.
+    pub(crate) mini_block: u32,
+}
+
 /// Buffers that can be used again.
 pub(crate) struct Matcher {
     buffer: [u8; HISTORY + ROOM + LONGEST],
@@ -39,7 +48,7 @@ impl Matcher {
         &mut self,
         access: &Access<'_>,
         (mut addr, size): (u64, u32),
-        all_literals: bool,
+        search: Search,
         checksums: &mut Checksums,
         mut token: impl FnMut(Token) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
@@ -57,7 +66,7 @@ impl Matcher {
             // The longest match needs so many bytes.
             let until = if left == 0 { end } else { end - LONGEST };
             while at < until {
-                let found = if all_literals { None } else { self.find(base, at, end) };
+                let found = if search.all_literals { None } else { self.find(base, at, end, search) };
                 match found {
                     Some((len, distance)) => {
                         token(Token::Match { len: len as u16, distance: distance as u16 })?;
@@ -84,15 +93,20 @@ impl Matcher {
     }
 
     /// The longest match at `at` that the bucket knows, the nearest of equal ones; remembers `at`.
-    fn find(&mut self, base: u32, at: usize, end: usize) -> Option<(usize, usize)> {
+    fn find(&mut self, base: u32, at: usize, end: usize, search: Search) -> Option<(usize, usize)> {
         let slot = slot(&self.buffer[..end], at)?;
         let bucket = &mut self.buckets[slot];
         let here = base + at as u32;
-        let most = LONGEST.min(end - at);
+        let (mut most, mut reach) = (LONGEST.min(end - at), HISTORY);
+        if search.mini_block != 0 {
+            let filled = here % search.mini_block;
+            most = most.min((search.mini_block - filled) as usize);
+            reach = reach.min(filled as usize);
+        }
         let (mut best, mut far) = (0, 0);
         for &entry in bucket.iter() {
             let distance = (here + 1).wrapping_sub(entry) as usize;
-            if entry == 0 || distance > HISTORY {
+            if entry == 0 || distance > reach {
                 break;
             }
             let len = common(&self.buffer[at - distance..], &self.buffer[at..at + most]);

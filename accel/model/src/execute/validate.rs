@@ -125,10 +125,13 @@ fn sizes(capabilities: &Capabilities, descriptor: &Descriptor) -> Result<(), Sto
     Ok(())
 }
 
-/// A table pass has no destination, and where output is suppressed it counts for nothing.
+/// A table pass has no destination, and where output is suppressed, without an index either, it counts for nothing.
 fn writes_destination(descriptor: &Descriptor) -> bool {
     match descriptor.opcode() {
-        opcode::DECOMPRESS => descriptor.op_flags & decompress::SUPPRESS_OUTPUT == 0,
+        opcode::DECOMPRESS => {
+            descriptor.op_flags & decompress::SUPPRESS_OUTPUT == 0
+                || descriptor.op_flags & decompress::MINI_BLOCK_MASK != 0
+        }
         _ => (descriptor.op_flags & compress::HEADER_MASK) < compress::HEADER_TWO_PASS_NONE,
     }
 }
@@ -152,6 +155,11 @@ fn decompress_flags(capabilities: &Capabilities, descriptor: &Descriptor) -> Res
         | decompress::SELECT_FINAL_EOB
         | decompress::IGNORE_END_BITS_MASK
         | decompress::SUPPRESS_OUTPUT;
+    // The index goes where the output would.
+    if capabilities.gen_cap & gen_cap::INDEXING != 0 && descriptor.op_flags & decompress::SUPPRESS_OUTPUT != 0
+    {
+        allowed |= decompress::MINI_BLOCK_MASK;
+    }
     if capabilities.version >= 0x200 {
         allowed |= decompress::IGNORE_END_BITS_3;
     }
@@ -166,6 +174,9 @@ fn compress_flags(capabilities: &Capabilities, descriptor: &Descriptor) -> Resul
         compress::STATISTICS | compress::FLUSH_OUTPUT | compress::END_MASK | compress::ALL_LITERALS;
     if capabilities.iaa_cap & iaa_cap::HEADER_GENERATION != 0 {
         allowed |= compress::HEADER_MASK;
+    }
+    if capabilities.gen_cap & gen_cap::INDEXING != 0 {
+        allowed |= compress::MINI_BLOCK_MASK;
     }
     let header = (flags & compress::HEADER_MASK) >> compress::HEADER_SHIFT;
     let good = flags & !allowed == 0
