@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A short bench of every codec over real pages of this machine, whose answers are checked: no mismatched page, no
+# A short bench of the codecs that are compared by default over real pages of this machine, whose answers are checked: no mismatched page, no
 # failed check, a line for every round and a summary for every corpus and codec.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -86,6 +86,19 @@ fn rounds_of_the_codecs_take_turns_and_the_first_is_cold() {
     assert!(lines[6]["store_cold_pages_per_s"].is_number());
 }
 
+/// `deflate-dynamic` is a name of its own here, although what it stores is DEFLATE like any other.
+#[test]
+fn codec_that_is_asked_for_is_the_one_that_is_measured() {
+    let (_dir, path) = corpus(64);
+    for codec in ["lz4", "deflate", "deflate-dynamic"] {
+        let (ran, lines) = bench(&path, &["--codec", codec, "--backend", "software", "--rounds", "1"]);
+        assert!(ran.stdout.contains(codec), "{codec} in {}", ran.stdout);
+        for line in lines {
+            assert_eq!((&line["codec"], &line["mismatched_pages"]), (&codec.into(), &0.into()));
+        }
+    }
+}
+
 #[test]
 fn pages_repeats_a_small_corpus_and_cuts_a_large_one() {
     let (_dir, path) = corpus(50);

@@ -74,6 +74,7 @@ impl Dynamic {
         self.counts = Histogram::default();
         let counts = &mut self.counts;
         counts.literals[END_OF_BLOCK] = 1;
+        let mut literals = Literals([0; 512]);
         let mut extra_bits = 0;
         let mut sequences = 0;
         // Up to where everything is in a sequence.
@@ -93,9 +94,7 @@ impl Dynamic {
                 }
             }
             let distance = pos - earlier;
-            for &byte in &src[done..pos] {
-                counts.literals[usize::from(byte)] += 1;
-            }
+            literals.count(src, done, pos);
             let (length_symbol, distance_symbol) = (symbols::length(len), symbols::distance(distance));
             counts.literals[usize::from(length_symbol.number)] += 1;
             counts.distances[usize::from(distance_symbol.number)] += 1;
@@ -107,9 +106,8 @@ impl Dynamic {
             done = pos;
         }
         let end = if sequences < SEQUENCES { src.len() } else { done };
-        for &byte in &src[done..end] {
-            counts.literals[usize::from(byte)] += 1;
-        }
+        literals.count(src, done, end);
+        counts.literals[..256].copy_from_slice(&literals.0[..256]);
         Block { sequences, end, extra_bits }
     }
 
@@ -147,8 +145,7 @@ impl Dynamic {
 
         let mut pos = start;
         for sequence in &self.sequences[..block.sequences] {
-            let end = pos + sequence.literals as usize;
-            table.put_literals(out, &src[pos..end])?;
+            table.put_literals(out, src, pos, sequence.literals as usize)?;
             let (length, distance) =
                 (symbols::length(sequence.len.into()), symbols::distance(sequence.distance.into()));
             out.put(table.literal(length.number.into()));
@@ -156,11 +153,31 @@ impl Dynamic {
             out.put(table.distance(distance.number.into()));
             out.put((distance.extra.into(), distance.extra_len.into()));
             out.flush()?;
-            pos = end + usize::from(sequence.len);
+            pos += sequence.literals as usize + usize::from(sequence.len);
         }
-        table.put_literals(out, &src[pos..block.end])?;
+        table.put_literals(out, src, pos, block.end - pos)?;
         out.put(table.literal(END_OF_BLOCK));
         out.flush()
+    }
+}
+
+/// How often each byte is a literal; the upper half counts what is none.
+struct Literals([u32; 512]);
+
+impl Literals {
+    #[inline(always)]
+    fn count(&mut self, src: &[u8], mut start: usize, end: usize) {
+        while start < end {
+            let Some(three) = matches::bytes::<3>(src, start) else { break };
+            // Most runs are that short: how many there are is no branch.
+            for (place, byte) in three.into_iter().enumerate() {
+                self.0[usize::from(byte) | usize::from(start + place >= end) << 8] += 1;
+            }
+            start += 3;
+        }
+        for &byte in src.get(start..end).unwrap_or_default() {
+            self.0[usize::from(byte)] += 1;
+        }
     }
 }
 
@@ -195,17 +212,30 @@ impl Table {
         (u64::from(entry & 0xffff), entry >> 16)
     }
 
+    /// Puts `count` bytes from `pos` on as literals.
     #[inline(always)]
-    fn put_literals(&self, out: &mut BitWriter<'_>, literals: &[u8]) -> Result<(), Overflow> {
-        // Three codes have at most 45 bits.
-        let (threes, rest) = literals.as_chunks::<3>();
-        for three in threes {
-            for &byte in three {
-                out.put(self.literal(byte.into()));
-            }
+    fn put_literals(
+        &self,
+        out: &mut BitWriter<'_>,
+        src: &[u8],
+        mut pos: usize,
+        mut count: usize,
+    ) -> Result<(), Overflow> {
+        while let Some([a, b, c]) = matches::bytes(src, pos) {
+            let [a, b, c] = [a, b, c].map(|byte| self.literal(byte.into()));
+            // Three codes have at most 45 bits. Most runs are that short: how many there are is no branch.
+            let bits = a.0 | b.0 << a.1 | c.0 << (a.1 + b.1);
+            let ends = [0, a.1, a.1 + b.1, a.1 + b.1 + c.1];
+            let len = ends[count.min(3)];
+            out.put((bits & ((1 << len) - 1), len));
             out.flush()?;
+            if count <= 3 {
+                return Ok(());
+            }
+            (pos, count) = (pos + 3, count - 3);
         }
-        for &byte in rest {
+        // The last bytes of the source.
+        for &byte in &src[pos..pos + count] {
             out.put(self.literal(byte.into()));
         }
         out.flush()
