@@ -50,6 +50,21 @@ impl Sample {
         middle(&self.0)
     }
 
+    /// The centre of differences that are as likely to be above it as below it (Hodges and Lehmann's), with the interval
+    /// of Wilcoxon's signed-rank test: exact for any such distribution. None if there are too few values for
+    /// `level`: eight are enough for 0.99.
+    pub(crate) fn centre(&self, level: f64) -> Option<Interval> {
+        let n = self.len();
+        let mut averages = Vec::with_capacity(n * (n + 1) / 2);
+        for (index, low) in self.0.iter().enumerate() {
+            averages.extend(self.0[index..].iter().map(|high| (low + high) / 2.0));
+        }
+        averages.sort_unstable_by(f64::total_cmp);
+        let cut = signed_rank_cut(n, (1.0 - level) / 2.0)?;
+        let (low, high) = (averages[cut], averages[averages.len() - 1 - cut]);
+        Some(Interval { estimate: middle(&averages), low, high })
+    }
+
     /// How much higher `other` lies (Hodges and Lehmann's shift), with the interval of the rank-sum test of Mann, Whitney
     /// and Wilcoxon: exact for two samples that differ by a shift alone. None if there are too few values for `level`:
     /// five in each are enough for 0.99.
@@ -68,6 +83,21 @@ impl Sample {
 /// The middle of ordered values, of which there is one at least.
 fn middle(ordered: &[f64]) -> f64 {
     (ordered[(ordered.len() - 1) / 2] + ordered[ordered.len() / 2]) / 2.0
+}
+
+/// How many of the lowest averages of pairs lie outside an interval whose tails are at most `tail` each: the largest
+/// k for which a signed-rank sum below k is that unlikely. None if even a sum of 0 is likelier.
+fn signed_rank_cut(n: usize, tail: f64) -> Option<usize> {
+    // The distribution of the sum of those ranks 1..=n whose coin shows heads.
+    let mut chance = vec![0.0; n * (n + 1) / 2 + 1];
+    chance[0] = 1.0;
+    for rank in 1..=n {
+        for sum in (0..chance.len()).rev() {
+            let with = if sum >= rank { chance[sum - rank] } else { 0.0 };
+            chance[sum] = (chance[sum] + with) / 2.0;
+        }
+    }
+    last_below(&chance, tail)
 }
 
 /// How many of the lowest differences of pairs lie outside an interval whose tails are at most `tail` each: the largest
@@ -103,6 +133,7 @@ fn last_below(chance: &[f64], tail: f64) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus::random::Random;
 
     fn sample(values: &[f64]) -> Sample {
         Sample::new(values.to_vec()).unwrap()
@@ -113,6 +144,22 @@ mod tests {
         assert_eq!(sample(&[3.0, 1.0, 2.0, 4.0, 1e9]).median(), 3.0);
         assert_eq!(sample(&[1.0, 2.0, 3.0, 1e9]).median(), 2.5);
         assert_eq!(Sample::new(vec![f64::NAN]), None);
+    }
+
+    #[test]
+    fn cuts_are_those_of_the_printed_tables_of_the_signed_rank_test() {
+        // Largest sums whose two-sided p is at most 0.05 and 0.01, as the tables have them; the cut is as many
+        // averages from the end.
+        for (n, five, one) in [
+            (8, Some(3), Some(0)),
+            (10, Some(8), Some(3)),
+            (15, Some(25), Some(15)),
+            (20, Some(52), Some(37)),
+        ] {
+            assert_eq!(signed_rank_cut(n, 0.025), five, "{n}");
+            assert_eq!(signed_rank_cut(n, 0.005), one, "{n}");
+        }
+        assert_eq!(signed_rank_cut(7, 0.005), None, "seven pairs cannot say 99 %");
     }
 
     #[test]
@@ -137,5 +184,25 @@ mod tests {
         assert_eq!(shift.estimate, 10.0);
         assert!(shift.low > 5.0 && shift.high < 15.0, "{shift:?}");
         assert!(low.shift(&low, 0.99).unwrap().low < 0.0);
+    }
+
+    /// Differences around a known centre: how often does an interval at 99 % miss it?
+    #[test]
+    fn intervals_miss_the_truth_as_rarely_as_they_say() {
+        let mut random = Random::new(7);
+        let mut missed = 0;
+        for _ in 0..2_000 {
+            let values = (0..12)
+                .map(|_| {
+                    // Symmetric with long tails: a uniform value, its cube now and then.
+                    let uniform = random.below(2_000_001) as f64 / 1e6 - 1.0;
+                    0.5 + if random.below(4) == 0 { 20.0 * uniform.powi(3) } else { uniform }
+                })
+                .collect();
+            let interval = Sample::new(values).unwrap().centre(0.99).unwrap();
+            assert!(interval.low <= interval.estimate && interval.estimate <= interval.high);
+            missed += u32::from(!(interval.low..=interval.high).contains(&0.5));
+        }
+        assert!((4..=36).contains(&missed), "20 are expected, {missed} missed");
     }
 }

@@ -255,3 +255,22 @@ fn a_json_file_that_cannot_be_written_is_found_out_before_the_first_round() {
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
     assert!(ran.stderr.contains("cannot be written"), "{}", ran.stderr);
 }
+
+#[test]
+fn two_settings_are_compared_and_a_planted_slowdown_is_found() {
+    let (_dir, path) = corpus(512);
+    let json = path.with_extension("jsonl");
+    let (pages, out) = (path.to_str().unwrap(), json.to_str().unwrap());
+    // Twice as slow: far above any noise, so that this is no timed test.
+    let ab = ["--codec", "lz4", "--trials", "11", "--ab", "", "--slow-store 100"];
+    let ran = zfolio(&[&["bench", "--corpus", pages, "--json", out], &ab[..]].concat());
+    assert_eq!(ran.code, Some(3), "{}{}", ran.stdout, ran.stderr);
+    let rows = json_lines(&json);
+    let store = rows.iter().find(|row| row["figure"] == "store_cpu_ns_per_page").unwrap();
+    assert_eq!((&store["verdict"], &store["trials"]), (&"slower".into(), &11.into()), "{store}");
+    assert!(store["ratio_low"].as_f64().unwrap() > 1.3, "{store}");
+
+    let ran = zfolio(&["bench", "--ab", "--pages 100", "--codec lz4"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("both sides need the same pages"), "{}", ran.stderr);
+}

@@ -109,6 +109,12 @@ impl JsonLines {
         self.write(&line)
     }
 
+    /// Any other object.
+    pub(crate) fn value(&mut self, value: &Value) -> io::Result<()> {
+        let Some(out) = &mut self.out else { return Ok(()) };
+        out.write_all(format!("{value}\n").as_bytes())
+    }
+
     fn write(&mut self, line: &Line) -> io::Result<()> {
         let Some(out) = &mut self.out else { return Ok(()) };
         let mut text = serde_json::to_string(line)?;

@@ -3,6 +3,7 @@
 //! For each corpus a fresh store a codec; for each round each store in turn is filled, read in order and emptied
 //! at random. The order of the codecs turns round from round to round, so that neither always runs first.
 
+mod ab;
 mod crew;
 mod figures;
 mod jsonl;
@@ -55,6 +56,10 @@ touches fresh memory; its store is told apart from the later ones (JSON: arena, 
 JSON lines: an object a corpus, codec and round (\"kind\": \"round\"), and one a corpus and codec with the medians
 (\"kind\": \"summary\", with _min and _max). ratio and the like are null for pages that need no memory.
 
+With --ab 'OPTIONS' 'OPTIONS' two settings are compared: both stores are opened anew in each trial, in random order, and run
+interleaved; what is called faster or slower would be called so by chance in one comparison of a hundred. Options of both
+stand beside it. Exit code 3: B is slower in something.
+
 Exit codes: 0 every byte was right; 1 a page came back different or was refused, or nothing could be measured;
 2 wrong arguments; 130 Ctrl-C, after printing what had been measured."
 )]
@@ -83,6 +88,15 @@ pub(crate) struct BenchArgs {
     /// Rounds to take the median of
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
+    /// Compare two settings, each a string of options beside the others: 'A' 'B'
+    #[arg(long, num_args = 2, value_names = ["OPTIONS", "OPTIONS"], allow_hyphen_values = true)]
+    ab: Vec<String>,
+    /// With --ab: how often both stores are opened anew; 11 are the fewest that say anything
+    #[arg(long, value_name = "N", default_value = "24", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    trials: u32,
+    /// Slow each store down by so many percent of its time: to see whether --ab finds it
+    #[arg(long, value_name = "PERCENT", default_value = "0", hide = true)]
+    slow_store: f64,
     /// Write the results to this file as JSON lines too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -131,6 +145,7 @@ impl FolioChoice {
 /// Why nothing was measured.
 #[derive(Debug)]
 pub(crate) enum BenchError {
+    Sides(String),
     Corpus(CorpusError),
     Json { path: PathBuf, error: io::Error },
     Store(String),
@@ -143,6 +158,7 @@ pub(crate) enum BenchError {
 impl std::fmt::Display for BenchError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Sides(error) => f.write_str(error),
             Self::Corpus(error) => error.fmt(f),
             Self::Json { path, error } => write!(f, "{} cannot be written: {error}", path.display()),
             Self::Store(error) => write!(f, "the store cannot be opened: {error}"),
@@ -181,6 +197,7 @@ pub(crate) struct Setup {
     window: usize,
     threads: usize,
     rounds: u32,
+    slow_store: f64,
 }
 
 impl Setup {
@@ -196,6 +213,7 @@ impl Setup {
             window: args.window.map_or(Config::default().window, |window| window as usize),
             threads: args.threads as usize,
             rounds: args.rounds,
+            slow_store: args.slow_store,
         }
     }
 }
@@ -216,6 +234,7 @@ impl Outcome<'_> {
 
 /// Runs the command.
 pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, BenchError> {
+    let sides = if args.ab.is_empty() { None } else { Some(ab::setups(args).map_err(BenchError::Sides)?) };
     let setup = Setup::new(args);
     let json_error = |error| BenchError::Json { path: args.json.clone().unwrap_or_default(), error };
     let mut progress = Progress::new();
@@ -233,9 +252,14 @@ pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, B
         args.corpus.iter().map(read).collect::<Result<_, _>>()?
     };
     for corpus in &corpora {
-        check(&setup, corpus)?;
+        for setup in sides.iter().flatten().chain([&setup]) {
+            check(setup, corpus)?;
+        }
     }
     let mut json = JsonLines::new(args.json.as_deref().map(File::create).transpose().map_err(json_error)?);
+    if let Some(sides) = &sides {
+        return ab::run(sides, args, corpora, &mut json, interrupt);
+    }
     let mut run = Run { setup: &setup, interrupt, progress, faults: Faults::default(), headed: false };
     let mut printed = true;
     for mut corpus in corpora {

@@ -27,7 +27,7 @@ pub(crate) fn header(setup: &Setup, outcome: &Outcome<'_>) -> String {
         env!("CARGO_PKG_VERSION"),
         setup.measured_at,
         setup.machine,
-        variant.backend_report,
+        wrapped(&variant.backend_report),
         codec_line(setup, outcome),
         folio(setup.folio_pages),
         setup.window,
@@ -51,6 +51,26 @@ fn codec_line(setup: &Setup, outcome: &Outcome<'_>) -> String {
         }
         Some(_) => format!("{} ({})", outcome.variant.method, outcome.variant.codec_reason),
     }
+}
+
+/// A long sentence in lines below each other, beside the titles.
+fn wrapped(text: &str) -> String {
+    const WIDTH: usize = 120 - 10;
+    let mut lines = String::new();
+    let mut width = 0;
+    for word in text.split(' ') {
+        let len = word.chars().count();
+        if width > 0 && width + 1 + len > WIDTH {
+            lines.push_str("\n          ");
+            width = 0;
+        } else if width > 0 {
+            lines.push(' ');
+            width += 1;
+        }
+        lines.push_str(word);
+        width += len;
+    }
+    lines
 }
 
 fn folio(pages: u32) -> String {

@@ -25,6 +25,21 @@ pub(crate) enum CodecChoice {
     Auto,
 }
 
+impl CodecChoice {
+    /// The method of that name, unless the store is to choose.
+    fn method(self) -> Option<Method> {
+        match self {
+            Self::Lz4 => Some(Method::Lz4),
+            Self::Deflate => Some(Method::Deflate),
+            Self::DeflateDynamic => Some(Method::DeflateDynamic),
+            Self::Vw => Some(Method::Vw),
+            Self::VwFast => Some(Method::VwFast),
+            Self::VwDense => Some(Method::VwDense),
+            Self::Auto => None,
+        }
+    }
+}
+
 /// What `--backend` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum BackendChoice {
@@ -45,21 +60,22 @@ pub(crate) struct Variant {
 }
 
 impl Variant {
-    /// Opens the stores to compare: what `--codec` names, or lz4, deflate and vw when it is not given.
+    /// Opens the stores to compare: what `--codec` names, or three codecs when it is not given.
     pub(crate) fn open_all(setup: &Setup, pages: u32) -> Result<Vec<Self>, BenchError> {
+        if setup.codec.is_some() {
+            return Ok(vec![Self::open_one(setup, pages)?]);
+        }
         let compared = "compared with the other codecs, as none was asked for";
-        let asked = |method| vec![(Some(method), "asked for")];
-        let methods: Vec<(Option<Method>, &'static str)> = match setup.codec {
-            Some(CodecChoice::Lz4) => asked(Method::Lz4),
-            Some(CodecChoice::Deflate) => asked(Method::Deflate),
-            Some(CodecChoice::DeflateDynamic) => asked(Method::DeflateDynamic),
-            Some(CodecChoice::Vw) => asked(Method::Vw),
-            Some(CodecChoice::VwFast) => asked(Method::VwFast),
-            Some(CodecChoice::VwDense) => asked(Method::VwDense),
-            Some(CodecChoice::Auto) => vec![(None, Method::best().1)],
-            None => [Method::Lz4, Method::Deflate, Method::Vw].map(|method| (Some(method), compared)).into(),
-        };
-        methods.iter().map(|(method, reason)| Self::open(*method, reason, setup, pages)).collect()
+        let open = |method| Self::open(Some(method), compared, setup, pages);
+        [Method::Lz4, Method::Deflate, Method::Vw].into_iter().map(open).collect()
+    }
+
+    /// Opens the store of the codec that `--codec` names, or of the store's own choice.
+    pub(crate) fn open_one(setup: &Setup, pages: u32) -> Result<Self, BenchError> {
+        match setup.codec.and_then(CodecChoice::method) {
+            Some(method) => Self::open(Some(method), "asked for", setup, pages),
+            None => Self::open(None, Method::best().1, setup, pages),
+        }
     }
 
     fn open(

@@ -15,6 +15,7 @@ use super::stopwatch::{CHUNK_PAGES, Stopwatch};
 use crate::corpus::Arranged;
 use crate::corpus::random::Random;
 use crate::interrupt::Interrupt;
+use crate::os::thread_cpu_time;
 
 /// The swap type all runs use.
 pub(crate) const SWAP_TYPE: u8 = 0;
@@ -96,6 +97,8 @@ pub(crate) struct Worker<'a> {
     rejected: Vec<Range<u32>>,
     watch: Stopwatch,
     faults: Faults,
+    /// The part of a store's time by which it is slowed down, to see whether a comparison finds it.
+    slow_store: f64,
 }
 
 impl<'a> Worker<'a> {
@@ -112,7 +115,13 @@ impl<'a> Worker<'a> {
             rejected: Vec::new(),
             watch: Stopwatch::new(),
             faults: Faults::default(),
+            slow_store: 0.0,
         })
+    }
+
+    /// The same, with each store slowed down by so many percent of its time.
+    pub(crate) fn slowed(self, percent: f64) -> Self {
+        Self { slow_store: percent / 100.0, ..self }
     }
 
     /// Pages of this worker.
@@ -157,7 +166,7 @@ impl<'a> Worker<'a> {
     }
 
     fn store(&mut self, zswap: &Zswap, interrupt: &Interrupt, done: &AtomicU64) -> bool {
-        let Self { source, share, nid, rejected, watch, faults, .. } = self;
+        let Self { source, share, nid, rejected, watch, faults, slow_store, .. } = self;
         let mut spans = share.folios.as_slice();
         let mut refusals: Vec<(usize, String)> = Vec::new();
         while let Some(span) = spans.first() {
@@ -176,8 +185,14 @@ impl<'a> Worker<'a> {
                 .collect();
             let pages = chunk.iter().map(|span| u64::from(span.pages)).sum();
             watch.chunk(chunk.len(), pages, |index| {
+                let start = (*slow_store > 0.0).then(thread_cpu_time);
                 if let Err(error) = zswap.store(&folios[index]) {
                     refusals.push((index, error.to_string()));
+                }
+                if let Some(start) = start {
+                    let now = thread_cpu_time();
+                    let until = now + (now - start).mul_f64(*slow_store);
+                    while thread_cpu_time() < until {}
                 }
             });
             for (index, reason) in refusals.drain(..) {
