@@ -8,7 +8,7 @@
 //! | [`StoreClaim`] | erases every slot of the folio, old entries too |
 //! | [`SlotGuard`] | unlocks, and changes nothing |
 //! | [`CompressedGuard`] | the same |
-//! | [`Writing`] | ends the write of a page that nobody holds meanwhile, and changes nothing |
+//! | [`Writing`], [`DeviceIo`] | ends I/O of a slot that nobody holds meanwhile, and changes nothing |
 
 #![allow(unsafe_code)]
 
@@ -29,7 +29,7 @@ use crate::zswap::Zswap;
 
 mod reclaim;
 
-pub(crate) use reclaim::{Freed, Writing};
+pub(crate) use reclaim::{DeviceIo, Freed, Writing};
 
 /// The locked slots of a folio that is being stored. Dropping it unpublished erases them all, older entries
 /// included: the caller of the failed store writes these pages elsewhere, and an old entry would hide them.

@@ -35,9 +35,13 @@ pub(crate) enum Counter {
     RejectReclaimFail,
     /// Pages that a store or load took while they were being written.
     ReclaimRaces,
+    /// Pages read from a swap device.
+    DeviceReads,
+    /// Pages written past the store.
+    DeviceWrites,
 }
 
-const COUNTERS: usize = Counter::ReclaimRaces as usize + 1;
+const COUNTERS: usize = Counter::DeviceWrites as usize + 1;
 
 #[repr(align(128))]
 #[derive(Default)]

@@ -50,6 +50,7 @@ mod park;
 mod shrink;
 mod stats;
 mod store;
+mod swap;
 mod swap_device;
 mod sync;
 mod tree;
@@ -63,7 +64,8 @@ pub use error::{InvalidateError, LoadError, NewError, ShrinkError, StoreError, S
 pub use folio::{Folio, FolioError, MAX_FOLIO_PAGES, SwapEntry, TenantId};
 pub use shrink::{Compacted, ShrinkBudget, Shrunk};
 pub use stats::{NodeStats, Stats};
-pub use swap_device::{MemoryDevice, PageWrite, SwapDevice};
+pub use swap::{Stored, Swap, SwapError};
+pub use swap_device::{FileDevice, MemoryDevice, PageWrite, SwapDevice};
 pub use tree::{MAX_SWAP_SLOTS, MAX_SWAP_TYPES};
 pub use zfolio_accel::{
     Backend, BackendError, Channels, ChannelsConfig, Codec, DecodeError, EngineError, FallbackCounts, Method,

@@ -44,6 +44,10 @@ pub struct Stats {
     pub reject_reclaim_fail: u64,
     /// Pages that a store, load or invalidate took while they were being written: it won, and the write was for nothing.
     pub reclaim_races: u64,
+    /// Pages read from a swap device by [`Swap`](crate::Swap).
+    pub device_reads: u64,
+    /// Pages that [`Swap`](crate::Swap) wrote past the store, which refused them.
+    pub device_writes: u64,
     /// How often the pool's limit, or a node's, was hit.
     pub pool_limit_hit: u64,
     /// Refusals because the pool or node was full: of a folio at once, or of a page that met the limit on its way.
@@ -109,6 +113,8 @@ impl Zswap {
             on_device_pages: get(Counter::OnDevicePages),
             reject_reclaim_fail: get(Counter::RejectReclaimFail),
             reclaim_races: get(Counter::ReclaimRaces),
+            device_reads: get(Counter::DeviceReads),
+            device_writes: get(Counter::DeviceWrites),
             pool_limit_hit: arena.pool_limit().hits(),
             reject_full: get(Counter::RejectFull),
             reject_compress_poor: get(Counter::RejectCompressPoor),

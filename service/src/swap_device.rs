@@ -1,5 +1,6 @@
 //! Where writeback goes.
 
+mod file;
 mod memory;
 
 use std::io;
@@ -8,6 +9,7 @@ use zfolio_accel::PageBytes;
 
 use crate::folio::SwapEntry;
 
+pub use file::FileDevice;
 pub use memory::MemoryDevice;
 
 /// A place for pages that leave the store: slots of a page each. Given to [`Zswap::swapon_with_device`].

@@ -1,9 +1,12 @@
 //! The holders that take pages out of the store behind their owners' backs: they only try.
 
+use std::cell::Cell;
+
 use crate::claim::SlotGuard;
 use crate::counters::Counter;
 use crate::entry::{Contents, Entry};
 use crate::folio::SwapEntry;
+use crate::park::TimedOut;
 use crate::word::{ON_DEVICE, Slot};
 use crate::zsmalloc::RawObject;
 use crate::zswap::Zswap;
@@ -60,6 +63,53 @@ impl<'s> SlotGuard<'s> {
         entry.mark_writing();
         guard.slot.unlock_with_io(&guard.store.lot);
         Writing { store: guard.store, slot: guard.slot, id: guard.id, entry }
+    }
+}
+
+/// I/O of a slot's place on the swap device, which is not of a page of the store: W is set, and nobody holds the slot for
+/// it. Dropping it ends the I/O and leaves the slot as it is.
+pub(crate) struct DeviceIo<'s> {
+    store: &'s Zswap,
+    slot: &'s Slot,
+}
+
+impl<'s> SlotGuard<'s> {
+    /// Lets the slot go with W set, or gives the guard back if I/O is in flight.
+    pub(crate) fn begin_io(self) -> Result<DeviceIo<'s>, SlotGuard<'s>> {
+        if self.slot.in_writeback() {
+            return Err(self);
+        }
+        let guard = std::mem::ManuallyDrop::new(self);
+        guard.slot.unlock_with_io(&guard.store.lot);
+        Ok(DeviceIo { store: guard.store, slot: guard.slot })
+    }
+}
+
+impl DeviceIo<'_> {
+    /// Ends I/O that succeeded, and makes `old` in the slot `new`, neither of which is a page of the store. What
+    /// came to the slot meanwhile is newer and stays.
+    pub(crate) fn finish(self, old: u32, new: u32) -> Result<(), TimedOut> {
+        let (store, slot) = (self.store, self.slot);
+        let started = Cell::new(None);
+        let id = slot.lock(&store.lot, || store.deadline(&started))?;
+        std::mem::forget(self);
+        if id != old {
+            slot.unlock_after_io(&store.lot, id);
+            return Ok(());
+        }
+        match (old == ON_DEVICE, new == ON_DEVICE) {
+            (true, false) => store.counters.sub(Counter::OnDevicePages, 1),
+            (false, true) => store.counters.add(Counter::OnDevicePages, 1),
+            _ => {}
+        }
+        slot.unlock_after_io(&store.lot, new);
+        Ok(())
+    }
+}
+
+impl Drop for DeviceIo<'_> {
+    fn drop(&mut self) {
+        self.slot.end_io(&self.store.lot);
     }
 }
 

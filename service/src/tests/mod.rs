@@ -5,6 +5,7 @@ mod failure;
 mod model;
 mod nodes;
 mod shrink;
+mod swap;
 mod threads;
 mod zspool;
 
