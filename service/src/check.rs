@@ -64,6 +64,15 @@ impl Zswap {
         equal("objects", stats.nodes.iter().map(|node| node.stored_pages).sum(), listed)?;
         equal("object_bytes", stats.object_bytes, found.lists.values().map(|(_, bytes)| bytes).sum())?;
         self.check_lists(&found)?;
+        for (tenant, charged) in self.tenants.charged() {
+            let within = |other: &TenantId| self.tenants.is_within(*other, tenant);
+            let own = found.lists.iter().filter(|((other, _), _)| other.0 != 0 && within(other));
+            equal(
+                &format!("bytes charged to tenant {}", tenant.0),
+                charged,
+                own.map(|(_, (_, bytes))| bytes).sum(),
+            )?;
+        }
         for (index, node) in stats.nodes.iter().enumerate() {
             let here = || found.lists.iter().filter(|((_, on), _)| *on == index).map(|(_, counts)| counts);
             equal("pages of a node", node.stored_pages, here().map(|(pages, _)| pages).sum())?;

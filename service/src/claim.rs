@@ -416,6 +416,7 @@ impl Zswap {
     #[inline(always)]
     fn unlist(&self, id: u32, entry: &Entry, object: RawObject, node: usize) {
         let home = entry.home();
+        self.tenants.uncharge(entry.tenant(), object.len.into());
         self.lru_list((entry.tenant(), node)).remove(&self.slab, id, entry, object.len.into());
         if node != home {
             self.counters.sub(Counter::MisplacedPages, 1);
@@ -439,6 +440,7 @@ impl Zswap {
         match entry.contents() {
             Contents::SameFilled(_) => self.counters.sub(Counter::SameFilledPages, 1),
             Contents::Object { object, .. } => {
+                self.tenants.uncharge(entry.tenant(), object.len.into());
                 // SAFETY: the entry took over the object when it was staged, and is freed here, so nobody frees it
                 // again; nobody has borrowed the bytes of an object that was not published.
                 unsafe { self.pool.free_raw(self.pool.header(object), object) };

@@ -5,7 +5,7 @@ use std::io;
 
 use zfolio_accel::{BackendError, EngineError, NodeId, TopologyError};
 
-use crate::folio::SwapEntry;
+use crate::folio::{SwapEntry, TenantId};
 use crate::tree::{MAX_SWAP_SLOTS, MAX_SWAP_TYPES};
 
 /// Why a store could not be made.
@@ -76,6 +76,20 @@ pub enum StoreError {
         /// Stores are accepted again when usage has fallen to this.
         accept_bytes: u64,
     },
+    /// The limit of the tenant, or of one of its ancestors, is reached.
+    TenantFull {
+        /// Whose limit.
+        tenant: TenantId,
+        /// The limit.
+        max_bytes: u64,
+        /// Stores are accepted again when usage has fallen to this.
+        accept_bytes: u64,
+    },
+    /// The tenant was removed.
+    NoSuchTenant {
+        /// The tenant.
+        tenant: TenantId,
+    },
     /// This page does not shrink (or not enough), and such pages are to be refused.
     Incompressible {
         /// The slot of the page.
@@ -133,6 +147,11 @@ impl fmt::Display for StoreError {
             StoreError::NodeFull { nid, max_bytes, accept_bytes } => {
                 write!(f, "node {nid} full (limit {max_bytes} bytes, accepting again at {accept_bytes})")
             }
+            StoreError::TenantFull { tenant, max_bytes, accept_bytes } => {
+                let tenant = tenant.0;
+                write!(f, "tenant {tenant} full (limit {max_bytes} bytes, accepting again at {accept_bytes})")
+            }
+            StoreError::NoSuchTenant { tenant } => write!(f, "tenant {} was removed", tenant.0),
             StoreError::Incompressible { entry } => {
                 write!(f, "page for {entry} does not shrink, and such pages are to be refused")
             }

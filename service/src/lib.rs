@@ -47,12 +47,14 @@ mod lru;
 pub mod micro;
 mod nodes;
 mod park;
+mod reclaimer;
 mod shrink;
 mod stats;
 mod store;
 mod swap;
 mod swap_device;
 mod sync;
+mod tenant;
 mod tree;
 mod word;
 mod zsmalloc;
@@ -62,10 +64,12 @@ pub use check::CheckError;
 pub use config::{Config, Incompressible, Limit};
 pub use error::{InvalidateError, LoadError, NewError, ShrinkError, StoreError, SwapoffError, SwaponError};
 pub use folio::{Folio, FolioError, MAX_FOLIO_PAGES, SwapEntry, TenantId};
+pub use reclaimer::{Reclaimer, ReclaimerConfig};
 pub use shrink::{Compacted, ShrinkBudget, Shrunk};
 pub use stats::{NodeStats, Stats};
 pub use swap::{Stored, Swap, SwapError};
 pub use swap_device::{FileDevice, MemoryDevice, PageWrite, SwapDevice};
+pub use tenant::{TenantConfig, TenantError, TenantStats};
 pub use tree::{MAX_SWAP_SLOTS, MAX_SWAP_TYPES};
 pub use zfolio_accel::{
     Backend, BackendError, Channels, ChannelsConfig, Codec, DecodeError, EngineError, FallbackCounts, Method,

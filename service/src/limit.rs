@@ -3,11 +3,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Pages of one pool or node, against their limit.
+/// Pages of one pool or node, or bytes of one tenant, against their limit.
 #[derive(Debug)]
 pub(crate) struct Limit {
-    max_pages: u64,
-    accept_pages: u64,
+    max_pages: AtomicU64,
+    accept_pages: AtomicU64,
     used_pages: AtomicU64,
     full: AtomicBool,
     hits: AtomicU64,
@@ -18,17 +18,24 @@ impl Limit {
     pub(crate) fn new(max_pages: u64, accept_percent: u8) -> Limit {
         let accept = u128::from(max_pages) * u128::from(accept_percent.min(100)) / 100;
         Limit {
-            max_pages,
-            accept_pages: u64::try_from(accept).expect("at most max_pages"),
+            max_pages: AtomicU64::new(max_pages),
+            accept_pages: AtomicU64::new(u64::try_from(accept).expect("at most max_pages")),
             used_pages: AtomicU64::new(0),
             full: AtomicBool::new(false),
             hits: AtomicU64::new(0),
         }
     }
 
+    /// Another limit, and another threshold below it.
+    pub(crate) fn set(&self, max_pages: u64, accept_pages: u64) {
+        self.max_pages.store(max_pages, Ordering::Relaxed);
+        self.accept_pages.store(accept_pages, Ordering::Relaxed);
+    }
+
     /// Takes `pages`, exactly or not at all.
     pub(crate) fn charge(&self, pages: u64) -> bool {
-        let room = |used: u64| used.checked_add(pages).filter(|&sum| sum <= self.max_pages);
+        let max = self.max_pages();
+        let room = |used: u64| used.checked_add(pages).filter(|&sum| sum <= max);
         self.used_pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
 
@@ -48,7 +55,7 @@ impl Limit {
         if !self.full.load(Ordering::Relaxed) {
             return true;
         }
-        let accepts = self.used_pages.load(Ordering::Relaxed) <= self.accept_pages;
+        let accepts = self.used_pages.load(Ordering::Relaxed) <= self.accept_pages();
         if accepts {
             self.full.store(false, Ordering::Relaxed);
         }
@@ -64,11 +71,11 @@ impl Limit {
     }
 
     pub(crate) fn max_pages(&self) -> u64 {
-        self.max_pages
+        self.max_pages.load(Ordering::Relaxed)
     }
 
     pub(crate) fn accept_pages(&self) -> u64 {
-        self.accept_pages
+        self.accept_pages.load(Ordering::Relaxed)
     }
 
     pub(crate) fn hits(&self) -> u64 {

@@ -80,7 +80,34 @@ impl Zswap {
         self.shrink_within(nid, bytes, ShrinkBudget::default())
     }
 
-    /// The same, within a budget.
+    /// Writes back pages of `tenant` and its descendants, on whatever node, until `bytes` of their compressed bytes are freed.
+    ///
+    /// # Errors
+    /// See [`ShrinkError`].
+    pub fn shrink_tenant(&self, tenant: TenantId, bytes: u64) -> Result<Shrunk, ShrinkError> {
+        if self.fork.is_child() {
+            return Err(ShrinkError::Forked);
+        }
+        let mut sum = Shrunk::default();
+        for node in 0..self.nodes.len() {
+            let mut shrinker = Shrinker::new(self, node, ShrinkBudget::default());
+            shrinker.tenant = Some(tenant);
+            shrinker.run(bytes - sum.object_bytes);
+            let shrunk = shrinker.shrunk;
+            sum.object_bytes += shrunk.object_bytes;
+            sum.released_bytes += shrunk.released_bytes;
+            sum.written_back_pages += shrunk.written_back_pages;
+            sum.failed_pages += shrunk.failed_pages;
+            sum.scanned_pages += shrunk.scanned_pages;
+            sum.moved_bytes += shrunk.moved_bytes;
+            if sum.object_bytes >= bytes {
+                break;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The same as [`shrink`](Zswap::shrink), within a budget.
     ///
     /// # Errors
     /// See [`ShrinkError`].
@@ -146,6 +173,8 @@ struct Shrinker<'s> {
     store: &'s Zswap,
     node: usize,
     budget: ShrinkBudget,
+    /// Whose pages, if not everybody's. Then the target is of object bytes, and memory is not compacted.
+    tenant: Option<TenantId>,
     deadline: Option<Instant>,
     /// Buffers of the batch; made when there is something to write.
     pages: Vec<Page>,
@@ -173,6 +202,7 @@ impl<'s> Shrinker<'s> {
             store,
             node,
             budget,
+            tenant: None,
             deadline: Instant::now().checked_add(budget.time),
             pages: Vec::new(),
             shrunk: Shrunk::default(),
@@ -183,11 +213,13 @@ impl<'s> Shrinker<'s> {
     }
 
     fn run(&mut self, bytes: u64) {
-        // Empty memory costs nobody a write, and neither does what compaction gives.
-        self.shrunk.released_bytes += self.store.pool.release_warm_of(self.node) * PAGE_SIZE as u64;
-        self.compact(bytes);
+        if self.tenant.is_none() {
+            // Empty memory costs nobody a write, and neither does what compaction gives.
+            self.shrunk.released_bytes += self.store.pool.release_warm_of(self.node) * PAGE_SIZE as u64;
+            self.compact(bytes);
+        }
         while !self.is_done(bytes) {
-            if self.loose >= bytes - self.shrunk.released_bytes {
+            if self.wanted(bytes) == 0 {
                 self.compact(bytes);
                 continue;
             }
@@ -198,7 +230,12 @@ impl<'s> Shrinker<'s> {
                 .store
                 .lru
                 .lists()
-                .filter(|&(_, node, list)| node == self.node && list.counts().0 != 0)
+                .filter(|&(tenant, node, list)| {
+                    node == self.node
+                        && list.counts().0 != 0
+                        && self.tenant.is_none_or(|only| self.store.tenants.is_within(tenant, only))
+                        && self.store.tenants.may_write_back(tenant)
+                })
                 .map(|(tenant, _, list)| (tenant, list))
                 .collect();
             lists.sort_by_key(|(tenant, _)| (u32::from(tenant.0) < last, tenant.0));
@@ -208,18 +245,26 @@ impl<'s> Shrinker<'s> {
                 break;
             }
             for (tenant, list) in lists {
-                if self.is_done(bytes) || self.loose >= bytes - self.shrunk.released_bytes {
+                if self.is_done(bytes) || self.wanted(bytes) == 0 {
                     break;
                 }
                 let (entries, object_bytes) = list.counts();
                 let each = (object_bytes / entries.max(1)).max(1);
-                let wanted = (bytes - self.shrunk.released_bytes).saturating_sub(self.loose).div_ceil(each);
+                let wanted = self.wanted(bytes).div_ceil(each);
                 self.write_back(list, wanted.min(WRITE_BATCH as u64) as usize);
                 cursor.store(u32::from(tenant.0) + 1, Ordering::Relaxed);
             }
         }
-        if self.shrunk.released_bytes < bytes {
+        if self.tenant.is_none() && self.shrunk.released_bytes < bytes {
             self.compact(bytes);
+        }
+    }
+
+    /// Object bytes that are still to be freed for the target, before compaction.
+    fn wanted(&self, bytes: u64) -> u64 {
+        match self.tenant {
+            Some(_) => bytes.saturating_sub(self.shrunk.object_bytes),
+            None => bytes.saturating_sub(self.shrunk.released_bytes).saturating_sub(self.loose),
         }
     }
 
@@ -233,7 +278,8 @@ impl<'s> Shrinker<'s> {
     }
 
     fn is_done(&self, bytes: u64) -> bool {
-        self.shrunk.released_bytes >= bytes
+        let freed = if self.tenant.is_some() { self.shrunk.object_bytes } else { self.shrunk.released_bytes };
+        freed >= bytes
             || self.shrunk.written_back_pages >= self.budget.pages
             || self.failures >= MAX_FAILURES
             || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)

@@ -106,6 +106,7 @@ impl Zswap {
             metadata_bytes: self.tree.bytes()
                 + self.slab.bytes()
                 + self.lru.bytes()
+                + self.tenants.bytes()
                 + self.pool.metadata_bytes(),
             pages_out: get(Counter::PagesOut),
             pages_in: get(Counter::PagesIn),

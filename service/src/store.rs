@@ -12,7 +12,7 @@ use crate::config::Incompressible;
 use crate::counters::Counter;
 use crate::entry::{Chain, Entry};
 use crate::error::StoreError;
-use crate::folio::{Folio, MAX_FOLIO_PAGES};
+use crate::folio::{Folio, MAX_FOLIO_PAGES, TenantId};
 use crate::lru::List;
 use crate::tree::NoSlots;
 use crate::word::{EMPTY, ZERO_PAGE};
@@ -44,7 +44,7 @@ impl Zswap {
     fn store_with(&self, folio: &Folio<'_>, room: &[Cell<u32>]) -> Result<(), StoreError> {
         let (claim, node) = self.claim(folio, room)?;
         let failed = Cell::new(None);
-        if let Err(error) = self.accepts(node) {
+        if let Err(error) = self.accepts(node, folio.tenant()) {
             failed.set(Some(error));
         } else {
             self.fill(&claim, folio, node, &|_, error| {
@@ -53,7 +53,10 @@ impl Zswap {
             });
         }
         match failed.get() {
-            None => claim.publish(|_| unreachable!("no slot of a whole folio is left empty")),
+            None => {
+                claim.publish(|_| unreachable!("no slot of a whole folio is left empty"));
+                self.tenants.count_out(folio.tenant(), folio.pages().len() as u64);
+            }
             Some(error) => {
                 claim.erase().map_err(|entry| StoreError::WritebackPending { entry })?;
                 return Err(error);
@@ -80,7 +83,7 @@ impl Zswap {
         let room = [const { Cell::new(EMPTY) }; MAX_FOLIO_PAGES];
         let (claim, node) = self.claim(folio, &room)?;
         let failed = [const { Cell::new(None) }; MAX_FOLIO_PAGES];
-        match self.accepts(node) {
+        match self.accepts(node, folio.tenant()) {
             Ok(()) => self.fill(&claim, folio, node, &|index, error| {
                 failed[index].set(Some(error));
                 true
@@ -93,6 +96,8 @@ impl Zswap {
         for (index, cell) in failed[..folio.pages().len()].iter().enumerate() {
             each(index, cell.get().map_or(Ok(()), Err));
         }
+        let stored = failed[..folio.pages().len()].iter().filter(|cell| cell.get().is_none()).count();
+        self.tenants.count_out(folio.tenant(), stored as u64);
         Ok(())
     }
 
@@ -123,7 +128,7 @@ impl Zswap {
 
     /// The fast refusal of a full pool. The limit itself is charged when memory is populated.
     #[inline]
-    fn accepts(&self, node: usize) -> Result<(), StoreError> {
+    fn accepts(&self, node: usize, tenant: TenantId) -> Result<(), StoreError> {
         let arena = self.pool.arena();
         if !arena.pool_limit().accepts() {
             return Err(self.count_error(self.pool_full()));
@@ -131,7 +136,7 @@ impl Zswap {
         if !arena.node_limit(node).accepts() {
             return Err(self.count_error(self.node_full(node)));
         }
-        Ok(())
+        self.tenants.accepts(tenant).map_err(|error| self.count_error(error))
     }
 
     /// Compresses the pages and stages an entry for each. `fail` hears of each page that gets none, and says whether
@@ -143,7 +148,7 @@ impl Zswap {
         node: usize,
         fail: &dyn Fn(usize, StoreError) -> bool,
     ) {
-        if self.lru.make(folio.tenant()).is_err() {
+        if self.lru.make(folio.tenant()).is_err() || self.tenants.make(folio.tenant()).is_err() {
             let error = self.count_error(StoreError::OutOfMemory);
             let _ = (0..folio.pages().len()).all(|index| fail(index, error));
             return;
@@ -213,7 +218,10 @@ impl Zswap {
 
     fn count_error(&self, error: StoreError) -> StoreError {
         let counter = match error {
-            StoreError::PoolFull { .. } | StoreError::NodeFull { .. } => Counter::RejectFull,
+            StoreError::PoolFull { .. } | StoreError::NodeFull { .. } | StoreError::TenantFull { .. } => {
+                self.pressure.raise();
+                Counter::RejectFull
+            }
             StoreError::Incompressible { .. } => Counter::RejectCompressPoor,
             StoreError::OutOfMemory => Counter::RejectAllocFail,
             StoreError::Busy { .. } => Counter::RejectBusy,
@@ -307,12 +315,10 @@ impl<'w> Work<'w> {
             }
             Compressed::Bytes { crc, .. } | Compressed::Incompressible { crc } => {
                 match self.store.incompressible {
-                    Incompressible::StoreRaw => {
+                    Incompressible::StoreRaw if self.store.tenants.may_write_back(self.folio.tenant()) => {
                         self.stage_object(index, &self.folio.pages()[index], None, crc)
                     }
-                    Incompressible::Refuse => {
-                        Err(StoreError::Incompressible { entry: self.folio.first().plus(index) })
-                    }
+                    _ => Err(StoreError::Incompressible { entry: self.folio.first().plus(index) }),
                 }
             }
         };
@@ -328,9 +334,15 @@ impl<'w> Work<'w> {
         crc: u32,
     ) -> Result<(), StoreError> {
         let (id, entry) = self.new_entry(index)?;
+        let tenant = self.folio.tenant();
+        if let Err(error) = self.store.tenants.charge(tenant, bytes.len() as u64) {
+            self.list().free(&self.store.slab, id, entry);
+            return Err(error);
+        }
         match self.store.pool.store(bytes, self.node, id) {
             Ok(object) => entry.set_object(object.into_raw(), codec, crc),
             Err(error) => {
+                self.store.tenants.uncharge(tenant, bytes.len() as u64);
                 self.list().free(&self.store.slab, id, entry);
                 return Err(self.store.hit(error));
             }

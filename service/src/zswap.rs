@@ -20,8 +20,10 @@ use crate::limit;
 use crate::lru::{List, Lru};
 use crate::nodes::Nodes;
 use crate::park::{ParkingLot, TimedOut};
+use crate::reclaimer::Pressure;
 use crate::swap_device::SwapDevice;
 use crate::sync::AtomicU32;
+use crate::tenant::Tenants;
 use crate::tree::Tree;
 use crate::zsmalloc::{ArenaConfig, ZsPool};
 
@@ -34,6 +36,9 @@ pub struct Zswap {
     pub(crate) lot: ParkingLot,
     pub(crate) slab: EntrySlab,
     pub(crate) lru: Lru,
+    pub(crate) tenants: Tenants,
+    /// Raised when a limit is in the way.
+    pub(crate) pressure: Pressure,
     pub(crate) pool: ZsPool,
     pub(crate) nodes: Nodes,
     pub(crate) channels: Channels,
@@ -94,6 +99,8 @@ impl Zswap {
             lot: ParkingLot::new(),
             slab: EntrySlab::new(nodes.nids()).map_err(|OutOfMemory| NewError::OutOfMemory)?,
             lru: Lru::new(nodes.len()).map_err(|OutOfMemory| NewError::OutOfMemory)?,
+            tenants: Tenants::new().map_err(|OutOfMemory| NewError::OutOfMemory)?,
+            pressure: Pressure::default(),
             pool,
             nodes,
             channels,

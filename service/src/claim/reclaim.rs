@@ -175,6 +175,7 @@ impl Zswap {
         }
         let header = self.pool.header(object);
         let node = header.node();
+        self.tenants.count_written_back(entry.tenant());
         self.unlist(id, entry, object, node);
         // SAFETY: the entry took over the object when it was staged, and is no more, so nobody frees it again; who
         // borrowed its bytes borrowed the guard of this slot.

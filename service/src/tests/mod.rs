@@ -6,6 +6,7 @@ mod model;
 mod nodes;
 mod shrink;
 mod swap;
+mod tenants;
 mod threads;
 mod zspool;
 
