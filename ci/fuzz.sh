@@ -7,14 +7,14 @@ cd "$(dirname "$0")/../fallback"
 seconds=${SECONDS_PER_TARGET:-10}
 
 if ! cargo +nightly --version >/dev/null 2>&1; then
-    echo "fuzz: skipped lz4_decode, deflate_decode, round_trip: no nightly toolchain (rustup toolchain install nightly)"
+    echo "fuzz: skipped lz4_decode, deflate_decode, vw_decode, vw_round_trip, round_trip: no nightly toolchain (rustup toolchain install nightly)"
     exit 0
 fi
 if ! cargo +nightly fuzz --version >/dev/null 2>&1; then
     cargo install cargo-fuzz --version 0.13.2 --locked
 fi
 
-for target in lz4_decode deflate_decode round_trip; do
+for target in lz4_decode deflate_decode vw_decode vw_round_trip round_trip; do
     echo "fuzz: $target for $seconds seconds"
     cargo +nightly fuzz build "$target"
     mkdir -p "fuzz/corpus/$target"

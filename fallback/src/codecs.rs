@@ -14,7 +14,7 @@ pub struct Codecs {
 }
 
 impl Codecs {
-    /// Takes all the memory that later calls use, less than 150 KiB.
+    /// Takes all the memory that later calls use, less than 200 KiB.
     pub fn new() -> Codecs {
         Codecs::default()
     }

@@ -24,7 +24,8 @@
 //! # Ok::<(), zfolio_fallback::DecodeError>(())
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
+#![cfg_attr(not(feature = "simd"), forbid(unsafe_code))]
 
 #[doc(hidden)]
 pub mod check;

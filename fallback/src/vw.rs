@@ -7,16 +7,19 @@
 //! There is one format and there are two implementations of it, portable and with AVX-512, chosen once by what
 //! the CPU has. They write the same bytes, accept the same streams and make the same pages of them.
 
+#[cfg(all(feature = "simd", target_arch = "x86_64"))]
+mod avx512;
 mod decode;
 mod encode;
 mod format;
 mod parse;
 mod planes;
 mod search;
+mod sections;
 
 use self::encode::Workspace;
 use self::format::{HEADER_LEN, Header, MAX_STREAM, PAGE};
-use self::search::{Dense, Fast, Standard};
+use self::search::{Dense, Fast, Search, Standard};
 use crate::decode_error::reported;
 use crate::{Codec, DecodeError};
 
@@ -43,21 +46,34 @@ impl VwLevel {
 /// vw compressor and decompressor of one thread, with the memory they reuse.
 pub struct Vw {
     work: Box<Workspace>,
+    #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+    fast: Option<Box<avx512::Avx512>>,
 }
 
 impl Vw {
     /// Takes all the memory that later calls use.
     pub fn new() -> Vw {
-        Vw { work: Box::new(Workspace::EMPTY) }
+        Vw {
+            work: Box::new(Workspace::EMPTY),
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            fast: avx512::Avx512::new(),
+        }
     }
 
     /// The portable implementation, whatever the CPU has.
     pub fn portable() -> Vw {
-        Vw::new()
+        Vw {
+            work: Box::new(Workspace::EMPTY),
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            fast: None,
+        }
     }
 
     /// Does this CPU have a fast path, and is it built in?
     pub fn is_fast() -> bool {
+        #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+        return avx512::Avx512::is_there();
+        #[cfg(not(all(feature = "simd", target_arch = "x86_64")))]
         false
     }
 
@@ -73,10 +89,28 @@ impl Vw {
             return None;
         }
         Some(match level {
-            VwLevel::Fast => encode::encode::<Fast>(&mut self.work, page, dst),
-            VwLevel::Standard => encode::encode::<Standard>(&mut self.work, page, dst),
-            VwLevel::Dense => encode::encode::<Dense>(&mut self.work, page, dst),
+            VwLevel::Fast => self.encode::<Fast>(page, dst),
+            VwLevel::Standard => self.encode::<Standard>(page, dst),
+            VwLevel::Dense => self.encode::<Dense>(page, dst),
         })
+    }
+
+    #[inline(always)]
+    fn encode<S: Search>(&mut self, page: &[u8; PAGE], dst: &mut [u8]) -> usize {
+        #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+        if let Some(fast) = &mut self.fast {
+            return fast.encode::<S>(&mut self.work, page, dst);
+        }
+        encode::encode::<S>(&mut self.work, page, dst)
+    }
+
+    #[inline(always)]
+    fn decode(&mut self, src: &[u8], page: &mut [u8; PAGE]) -> Option<()> {
+        #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+        if let Some(fast) = &mut self.fast {
+            return fast.decode(src, page);
+        }
+        decode::decode(src, page)
     }
 
     /// Decodes the stream `src` into `dst`, which must be a page of 4096 bytes.
@@ -94,7 +128,7 @@ impl Vw {
                 DecodeError::TooShort { codec, expected, decoded: reported(PAGE) }
             });
         };
-        if decode::decode(src, page).is_some() {
+        if self.decode(src, page).is_some() {
             return Ok(());
         }
         page.fill(0);

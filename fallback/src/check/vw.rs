@@ -32,6 +32,26 @@ impl VwPair {
         stream
     }
 
+    /// Any bytes as a page: repeated as often as it takes, with its number added to the first byte of each repeat.
+    pub fn page_of(&mut self, data: &[u8]) {
+        let mut page = [0; 4096];
+        for (number, part) in page.chunks_mut(data.len().max(1)).enumerate() {
+            part.iter_mut().zip(data).for_each(|(byte, &from)| *byte = from);
+            part[0] = part[0].wrapping_add(number as u8);
+        }
+        for level in VwLevel::ALL {
+            self.stream(level, &page);
+        }
+    }
+
+    /// Any bytes as a stream, as they are and with the length their own numbers ask for.
+    pub fn hostile(&mut self, data: &[u8]) {
+        let _ = self.decode(data);
+        let mut stream = data.to_vec();
+        mend(&mut stream, 0x5a);
+        let _ = self.decode(&stream);
+    }
+
     /// Both decoders' answer to any bytes, which is one, and does not depend on what the output held before.
     pub fn decode(&mut self, src: &[u8]) -> Result<Box<[u8; 4096]>, DecodeError> {
         let mut answers = [(&mut self.fast, 0x00), (&mut self.portable, 0xff)].map(|(vw, old)| {

@@ -3,10 +3,11 @@
 //! Three steps: search a source for each word, [`parse`](super::parse) to choose distances, and writing the
 //! sections. The caller's page is read once, in the first lines, because someone may be writing to it.
 
-use super::format::{BLOCK, BLOCKS, CODED_MIN, HEADER_LEN, Header, LANES, PAGE, WORDS};
+use super::format::{BLOCK, BLOCKS, CODED_MIN, Header, LANES, PAGE, WORDS};
 use super::parse::{Chosen, Found};
 use super::planes;
 use super::search::{self, Search, TABLE};
+use super::sections::Sections;
 
 /// Zeroes in front of the page, as far as any distance reaches, and behind it, as far as a vector does.
 pub(super) const FRONT: usize = 4096;
@@ -143,7 +144,7 @@ fn write(work: &Workspace, dst: &mut [u8]) -> usize {
     let (mut literals, mut lows, mut near) = ([0; WORDS], [0; WORDS], [0; WORDS]);
     let mut far = [0; WORDS / 2];
     let (mut classes, mut exact) = (Bits::<{ WORDS / 4 }>::new(), Bits::<{ WORDS / 8 }>::new());
-    let mut at = HEADER_LEN;
+    let (mut masks, mut masks_listed) = ([0; 2 * BLOCKS], 0);
     for block in 0..BLOCKS {
         let (repeats, partial, fresh) = (chosen.repeats[block], chosen.partial[block], chosen.fresh[block]);
         let literal = found.filled[block] & !(repeats | partial | fresh);
@@ -151,8 +152,8 @@ fn write(work: &Workspace, dst: &mut [u8]) -> usize {
             0 => header.none |= 1 << block,
             u16::MAX => header.all |= 1 << block,
             _ => {
-                dst[at..at + 2].copy_from_slice(&repeats.to_le_bytes());
-                at += 2;
+                masks[2 * masks_listed..2 * masks_listed + 2].copy_from_slice(&repeats.to_le_bytes());
+                masks_listed += 1;
             }
         }
         let of = |mask: u16, lane: usize| mask >> lane & 1 != 0;
@@ -178,23 +179,27 @@ fn write(work: &Workspace, dst: &mut [u8]) -> usize {
             }
         }
     }
-    let mut append = |bytes: &[u8]| {
-        dst[at..at + bytes.len()].copy_from_slice(bytes);
-        at += bytes.len();
-    };
-    append(classes.whole());
     let literals = &literals[..header.literals];
     let mut coded = [0; 4 * WORDS];
     let coded_len = if literals.len() < CODED_MIN { None } else { planes::encode(literals, &mut coded) };
-    match coded_len {
-        Some(len) => append(&coded[..len]),
-        None => literals.iter().for_each(|word| append(&word.to_le_bytes())),
-    }
     header.coded = coded_len.is_some();
-    append(&lows[..header.lows]);
-    append(&near[..header.fresh]);
-    append(&far[..header.fresh.div_ceil(2)]);
-    append(exact.whole());
-    dst[..HEADER_LEN].copy_from_slice(&header.to_bytes());
-    at
+    let sections = Sections {
+        masks: &masks[..2 * masks_listed],
+        classes: classes.whole(),
+        lows: &lows[..header.lows],
+        near: &near[..header.fresh],
+        far: &far[..header.fresh.div_ceil(2)],
+        exact: exact.whole(),
+    };
+    sections.assemble(header, dst, |dst| match coded_len {
+        Some(len) => {
+            dst[..len].copy_from_slice(&coded[..len]);
+            len
+        }
+        None => {
+            let (dst, _) = dst.as_chunks_mut();
+            dst.iter_mut().zip(literals).for_each(|(dst, word)| *dst = word.to_le_bytes());
+            4 * literals.len()
+        }
+    })
 }

@@ -1,0 +1,263 @@
+//! The encoder: the portable one's three steps, 16 words at a time. It writes the same bytes.
+//!
+//! All offsets are made here, none comes from the caller's data but through the tables, whose entries are masked
+//! to positions of the page. The page is copied into the window first, and only the window is read.
+
+use std::arch::x86_64::*;
+
+use super::super::encode::{FRONT, Workspace};
+use super::super::format::{BLOCK, BLOCKS, CODED_MIN, Header, PAGE, WORDS};
+use super::super::search::{HASH_FACTOR, HASH_SHIFT, Search};
+use super::super::sections::Sections;
+use super::planes::{self, PlaneSpace};
+use super::{gather_bytes, gather_entries, load, poke, scatter_entries, store, store_half, store_quarter};
+
+/// Where the sections grow; each with room for a vector at its longest.
+#[repr(C, align(64))]
+pub(super) struct EncodeSpace {
+    masks: [u8; 2 * BLOCKS + 2],
+    classes: [u8; WORDS / 4 + 8],
+    lows: [u8; WORDS + 16],
+    /// Distances less 1.
+    fresh: [u16; WORDS + 32],
+    near: [u8; WORDS + 32],
+    far: [u8; WORDS / 2 + 16],
+    exact: [u8; WORDS / 8 + 8],
+    planes: PlaneSpace,
+}
+
+impl EncodeSpace {
+    pub(super) const EMPTY: EncodeSpace = EncodeSpace {
+        masks: [0; 2 * BLOCKS + 2],
+        classes: [0; WORDS / 4 + 8],
+        lows: [0; WORDS + 16],
+        fresh: [0; WORDS + 32],
+        near: [0; WORDS + 32],
+        far: [0; WORDS / 2 + 16],
+        exact: [0; WORDS / 8 + 8],
+        planes: PlaneSpace::EMPTY,
+    };
+}
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+pub(super) fn encode<S: Search>(
+    work: &mut Workspace,
+    space: &mut EncodeSpace,
+    page: &[u8; PAGE],
+    dst: &mut [u8],
+) -> usize {
+    for block in 0..BLOCKS {
+        // SAFETY: 64 blocks are the page; the window has it after FRONT bytes.
+        unsafe { store(&mut work.window, FRONT + block * BLOCK, load(page, block * BLOCK)) };
+    }
+    work.by_upper.fill(0);
+    if S::WHOLE_WORDS {
+        work.by_word.fill(0);
+    }
+    for first in (0..BLOCKS).step_by(S::TOGETHER) {
+        for block in first..first + S::TOGETHER {
+            look_up::<S>(work, block);
+        }
+        for block in first..first + S::TOGETHER {
+            remember::<S>(work, block);
+        }
+    }
+    let Workspace { window, found, chosen, .. } = work;
+    let upper = _mm512_set1_epi32(!0xff);
+    let compare = |block: usize, distance: usize| {
+        let here = FRONT + block * BLOCK;
+        debug_assert!(distance < FRONT);
+        // SAFETY: `distance` is at most 4095 by `parse`'s promise, and FRONT is 4096.
+        let (words, sources) = unsafe { (load(window, here), load(window, here - distance)) };
+        let differ = _mm512_xor_si512(words, sources);
+        let equal = _mm512_testn_epi32_mask(differ, differ);
+        (u32::from(equal), u32::from(_mm512_testn_epi32_mask(differ, upper)))
+    };
+    S::parse(found, chosen, compare);
+    write(work, space, dst)
+}
+
+/// The table entries of words, or of their upper bytes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn hash(keys: __m512i) -> __m512i {
+    _mm512_srli_epi32::<HASH_SHIFT>(_mm512_mullo_epi32(keys, _mm512_set1_epi32(HASH_FACTOR as i32)))
+}
+
+/// Finds the sources of a block's words.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn look_up<S: Search>(work: &mut Workspace, block: usize) {
+    let start = block * BLOCK;
+    let lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    let places = _mm512_add_epi32(_mm512_set1_epi32(start as i32), _mm512_slli_epi32::<2>(lane));
+    let position = _mm512_set1_epi32(PAGE as i32 - 1);
+    // As signed numbers: none is at or below -4, so the first block has no sources.
+    let last = _mm512_set1_epi32(start as i32 - 4);
+    // SAFETY: blocks are in the window.
+    let words = unsafe { load(&work.window, FRONT + start) };
+    // SAFETY: hashes have ten bits, as the table's indices do.
+    let by_upper = unsafe { gather_entries(&work.by_upper, hash(_mm512_srli_epi32::<8>(words))) };
+    let mut sources = _mm512_and_si512(by_upper, position);
+    // SAFETY: positions are masked to the page, behind which the window has room for a word.
+    let mut theirs = unsafe { gather_bytes(&work.window, FRONT, sources) };
+    if S::WHOLE_WORDS {
+        // SAFETY: as above.
+        let by_word = unsafe { gather_entries(&work.by_word, hash(words)) };
+        let by_word = _mm512_and_si512(by_word, position);
+        // SAFETY: as above.
+        let others = unsafe { gather_bytes(&work.window, FRONT, by_word) };
+        let better = _mm512_cmpeq_epi32_mask(others, words) & _mm512_cmple_epi32_mask(by_word, last);
+        sources = _mm512_mask_mov_epi32(sources, better, by_word);
+        theirs = _mm512_mask_mov_epi32(theirs, better, others);
+    }
+    let earlier = _mm512_cmple_epi32_mask(sources, last);
+    let differ = _mm512_xor_si512(words, theirs);
+    let filled = _mm512_test_epi32_mask(words, words);
+    let close = _mm512_mask_testn_epi32_mask(filled & earlier, differ, _mm512_set1_epi32(!0xff));
+    let back = _mm512_sub_epi32(places, sources);
+    let run = _mm512_cmpeq_epi32_mask(back, _mm512_alignr_epi32::<15>(back, back));
+    work.found.exact[block] = _mm512_testn_epi32_mask(differ, differ);
+    work.found.close[block] = close;
+    work.found.filled[block] = filled;
+    work.found.same[block] = run & close & close << 1;
+    // SAFETY: sixteen lanes.
+    unsafe { store(&mut work.found.back[block], 0, back) };
+}
+
+/// Enters a block's words into the tables; of words with one hash the last stays.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn remember<S: Search>(work: &mut Workspace, block: usize) {
+    if block == BLOCKS - 1 {
+        return;
+    }
+    let lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    for offset in (0..S::OFFSETS).rev() {
+        let start = block * BLOCK + offset;
+        let places = _mm512_add_epi32(_mm512_set1_epi32(start as i32), _mm512_slli_epi32::<2>(lane));
+        // SAFETY: the window has room for a vector behind the page; hashes have ten bits, as the tables' indices do.
+        unsafe {
+            let words = load(&work.window, FRONT + start);
+            if S::WHOLE_WORDS {
+                scatter_entries(&mut work.by_word, hash(words), places);
+            }
+            if offset == 0 || S::UPPER_AT_ALL_OFFSETS {
+                scatter_entries(&mut work.by_upper, hash(_mm512_srli_epi32::<8>(words)), places);
+            }
+        }
+    }
+}
+
+/// Bits appended at a bit position of bytes: those before it stay, those behind are as good as zero.
+macro_rules! append_bits {
+    ($bytes:expr, $at:expr, $width:ty, $bits:expr) => {{
+        let kept = <$width>::from($bytes[$at / 8]) & ((1 << ($at % 8)) - 1);
+        poke(&mut $bytes, $at / 8, kept | ($bits as $width) << ($at % 8));
+    }};
+}
+
+/// Writes header and sections.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn write(work: &Workspace, space: &mut EncodeSpace, dst: &mut [u8]) -> usize {
+    let Workspace { window, found, chosen, .. } = work;
+    let mut header = Header { literals: 0, coded: false, lows: 0, fresh: 0, all: 0, none: 0 };
+    let (mut masks, mut bit) = (0, 0);
+    for block in 0..BLOCKS {
+        let (repeats, partial, fresh) = (chosen.repeats[block], chosen.partial[block], chosen.fresh[block]);
+        let (filled, exact) = (found.filled[block], found.exact[block]);
+        let others = !repeats;
+        let literal = filled & !(repeats | partial | fresh);
+        let count = others.count_ones();
+        // Each block adds at most 2 bytes of mask, 32 bits of class, and 16 of each other kind. So when the last of 64
+        // blocks begins, its part is still within the spaces, which have a vector or an integer more than that.
+        // SAFETY: blocks are in the window.
+        let words = unsafe { load(window, FRONT + block * BLOCK) };
+        // The mask is written in any case, and kept if the maps do not tell it.
+        // SAFETY: at most 63 masks are before it.
+        unsafe { poke(&mut space.masks, 2 * masks, repeats) };
+        let (all, none) = (repeats == u16::MAX, repeats == 0);
+        masks += usize::from(!(all | none));
+        header.all |= u64::from(all) << block;
+        header.none |= u64::from(none) << block;
+
+        let others = u32::from(others);
+        let lower = _pext_u32(u32::from(literal | fresh), others);
+        let upper = _pext_u32(u32::from(partial | fresh), others);
+        let classes = u64::from(lower) | u64::from(upper) << count;
+        // SAFETY: at most 63 x 32 bits are before them, and 8 bytes are written.
+        unsafe { append_bits!(space.classes, bit, u64, classes) };
+        bit += 2 * count as usize;
+
+        let literals = _mm512_maskz_compress_epi32(literal, words);
+        // SAFETY: at most 63 x 16 literals are before them, of 1024 and a vector.
+        unsafe { store(space.planes.words_mut(), header.literals, literals) };
+        header.literals += literal.count_ones() as usize;
+
+        let with_low = partial | fresh & !exact;
+        let lows = _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(with_low, words));
+        // SAFETY: at most 63 x 16 low bytes are before them, of 1024 and a vector.
+        unsafe { store_quarter(&mut space.lows, header.lows, lows) };
+        header.lows += with_low.count_ones() as usize;
+
+        // SAFETY: sixteen lanes.
+        let back = unsafe { load(&found.back[block], 0) };
+        let stored = _mm512_sub_epi32(back, _mm512_set1_epi32(1));
+        let stored = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(fresh, stored));
+        // SAFETY: at most 63 x 16 distances are before them, of 1024 and a vector.
+        unsafe { store_half(&mut space.fresh, header.fresh, stored) };
+        let exact = _pext_u32(u32::from(exact), u32::from(fresh));
+        // SAFETY: at most 63 x 16 bits are before them, and 4 bytes are written.
+        unsafe { append_bits!(space.exact, header.fresh, u32, exact) };
+        header.fresh += fresh.count_ones() as usize;
+    }
+    for at in (0..header.fresh).step_by(32) {
+        // SAFETY: `at` is at most 992.
+        unsafe {
+            let distances = load(&space.fresh, at);
+            let high = _mm512_cvtepi16_epi8(_mm512_srli_epi16::<8>(distances));
+            let pairs = _mm256_maddubs_epi16(high, _mm256_set1_epi16(0x1001));
+            store_half(&mut space.near, at, _mm512_cvtepi16_epi8(distances));
+            store_quarter(&mut space.far, at / 2, _mm256_cvtepi16_epi8(pairs));
+        }
+    }
+    if !header.fresh.is_multiple_of(2) {
+        // The distance behind the last is not one.
+        space.far[header.fresh / 2] &= 15;
+    }
+    let coded =
+        if header.literals < CODED_MIN { None } else { planes::encode(&mut space.planes, header.literals) };
+    header.coded = coded.is_some();
+    let sections = Sections {
+        masks: &space.masks[..2 * masks],
+        classes: &space.classes[..bit.div_ceil(8)],
+        lows: &space.lows[..header.lows],
+        near: &space.near[..header.fresh],
+        far: &space.far[..header.fresh.div_ceil(2)],
+        exact: &space.exact[..header.fresh.div_ceil(8)],
+    };
+    let EncodeSpace { planes, .. } = space;
+    sections.assemble(header, dst, |dst| match coded {
+        Some(len) => {
+            dst[..len].copy_from_slice(&planes.coded()[..len]);
+            len
+        }
+        None => {
+            let literals = planes.words();
+            let (dst, _) = dst.as_chunks_mut();
+            for (dst, word) in dst.iter_mut().zip(&literals[..header.literals]) {
+                *dst = word.to_le_bytes();
+            }
+            4 * header.literals
+        }
+    })
+}

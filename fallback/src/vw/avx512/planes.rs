@@ -1,0 +1,413 @@
+//! Literal words coded by byte planes, 64 bytes at a time; see the portable `planes`.
+
+use std::arch::x86_64::*;
+
+use super::super::format::WORDS;
+use super::super::planes::{Counts, Mode, PLANES, choose, sampling_step};
+use super::decode::STREAM_SPACE;
+use super::{load, load_half, load_quarter, low_bits, peek, poke, store, store_half, store_quarter};
+
+/// A plane and a vector more.
+const PLANE: usize = WORDS + 128;
+/// Coded planes, were none of their bytes coded: one of modes, then symbols, mask and bytes of each. And a vector.
+pub(super) const CODED_SPACE: usize = 1 + PLANES * (16 + WORDS / 8 + WORDS) + 127;
+
+const IDENTITY: [u8; 64] = {
+    let mut bytes = [0; 64];
+    let mut at = 0;
+    while at < 64 {
+        bytes[at] = at as u8;
+        at += 1;
+    }
+    bytes
+};
+
+/// What both directions use.
+#[repr(C, align(64))]
+pub(super) struct PlaneSpace {
+    words: [u32; WORDS + 16],
+    planes: [[u8; PLANE]; PLANES],
+    /// Codes, or what they stand for, of one plane.
+    codes: [u8; PLANE],
+    raw: [u8; PLANE],
+    counts: [[u16; 256]; PLANES],
+    code_of: [u8; 256],
+    symbols: [u8; 256 + 64],
+    coded: [u8; CODED_SPACE],
+}
+
+impl PlaneSpace {
+    pub(super) const EMPTY: PlaneSpace = PlaneSpace {
+        words: [0; WORDS + 16],
+        planes: [[0; PLANE]; PLANES],
+        codes: [0; PLANE],
+        raw: [0; PLANE],
+        counts: [[0; 256]; PLANES],
+        code_of: [0; 256],
+        symbols: [0; 256 + 64],
+        coded: [0; CODED_SPACE],
+    };
+
+    /// Decoded literals, and a vector more.
+    #[inline(always)]
+    pub(super) fn words(&self) -> &[u32; WORDS + 16] {
+        &self.words
+    }
+
+    /// Literals to encode are put here.
+    #[inline(always)]
+    pub(super) fn words_mut(&mut self) -> &mut [u32; WORDS + 16] {
+        &mut self.words
+    }
+
+    /// Coded planes.
+    #[inline(always)]
+    pub(super) fn coded(&self) -> &[u8; CODED_SPACE] {
+        &self.coded
+    }
+}
+
+/// Decodes `count` literals (1 to 1024) from `stream[at..len]` into the words; the bytes used.
+///
+/// `len` is at most `MAX_STREAM`, and every part is checked to end by `len` before it is read; a vector
+/// more is still in the space of the stream.
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+pub(super) fn decode(
+    space: &mut PlaneSpace,
+    stream: &[u8; STREAM_SPACE],
+    at: usize,
+    len: usize,
+    count: usize,
+) -> Option<usize> {
+    let begin = at;
+    let mut at = at;
+    if at >= len {
+        return None;
+    }
+    let modes = stream[at];
+    at += 1;
+    let chunks = count.div_ceil(64);
+    let last = low_bits(count - 64 * (chunks - 1));
+    let valid = |chunk: usize| if chunk + 1 == chunks { last } else { u64::MAX };
+    for plane in 0..PLANES {
+        let mode = Mode::of(modes, plane);
+        let bytes = &mut space.planes[plane];
+        if mode == Mode::Raw {
+            if at + count > len {
+                return None;
+            }
+            for chunk in 0..chunks {
+                // SAFETY: reads begin below `len`; a plane has room for 16 chunks and two more.
+                unsafe { store(bytes, 64 * chunk, load(stream, at + 64 * chunk)) };
+            }
+            at += count;
+            continue;
+        }
+        let mask_len = count.div_ceil(8);
+        let mask = at + mode.symbols();
+        if mask + mask_len > len {
+            return None;
+        }
+        // SAFETY: `at` is below `len`.
+        let symbols = unsafe { load_quarter(stream, at) };
+        let symbols = if mode == Mode::One { _mm_broadcastb_epi8(symbols) } else { symbols };
+        let symbols = _mm512_broadcast_i32x4(symbols);
+        let mut coded = 0;
+        for chunk in 0..chunks {
+            // SAFETY: the mask ends by `len`; 8 bytes from a byte of it on are within the space.
+            let mask: u64 = unsafe { peek(stream, mask + 8 * chunk) };
+            coded += (mask & valid(chunk)).count_ones() as usize;
+        }
+        let codes = mask + mask_len;
+        let raw = codes + (coded * mode.bits()).div_ceil(8);
+        at = raw + (count - coded);
+        if at > len {
+            return None;
+        }
+        expand_codes(&mut space.codes, stream, mode, symbols, codes, coded);
+        let (mut code, mut raw) = (0, raw);
+        for chunk in 0..chunks {
+            // SAFETY: as above.
+            let mask: u64 = unsafe { peek(stream, mask + 8 * chunk) };
+            let mask = mask & valid(chunk);
+            // SAFETY: `code` is at most 1024, in a space of 1024 and two vectors; raw bytes begin by `len` and are
+            // at most 1024.
+            let (coded, others) = unsafe { (load(&space.codes, code), load(stream, raw)) };
+            let coded = if mode == Mode::One {
+                _mm512_maskz_mov_epi8(mask, symbols)
+            } else {
+                _mm512_maskz_expand_epi8(mask, coded)
+            };
+            let others = _mm512_maskz_expand_epi8(!mask, others);
+            // SAFETY: a plane has room for 16 chunks.
+            unsafe { store(bytes, 64 * chunk, _mm512_or_si512(coded, others)) };
+            code += mask.count_ones() as usize;
+            raw += (!mask & valid(chunk)).count_ones() as usize;
+        }
+    }
+    join(space, count);
+    Some(at - begin)
+}
+
+/// The symbols of `coded` codes, one a byte, 64 at a time.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn expand_codes(
+    symbols_out: &mut [u8; PLANE],
+    stream: &[u8; STREAM_SPACE],
+    mode: Mode,
+    symbols: __m512i,
+    codes: usize,
+    coded: usize,
+) {
+    for done in (0..coded).step_by(64) {
+        let codes = match mode {
+            Mode::Sixteen => {
+                // SAFETY: codes begin by the length of the stream, and `done` is below 1024.
+                let pairs = _mm512_cvtepu8_epi16(unsafe { load_half(stream, codes + done / 2) });
+                let spread = _mm512_or_si512(pairs, _mm512_slli_epi16::<4>(pairs));
+                _mm512_and_si512(spread, _mm512_set1_epi8(0x0f))
+            }
+            Mode::Four => {
+                // SAFETY: as above.
+                let fours = _mm512_cvtepu8_epi32(unsafe { load_quarter(stream, codes + done / 4) });
+                let spread = _mm512_or_si512(
+                    _mm512_or_si512(fours, _mm512_slli_epi32::<6>(fours)),
+                    _mm512_or_si512(_mm512_slli_epi32::<12>(fours), _mm512_slli_epi32::<18>(fours)),
+                );
+                _mm512_and_si512(spread, _mm512_set1_epi8(3))
+            }
+            Mode::One | Mode::Raw => return,
+        };
+        // SAFETY: `done` is below 1024, and a plane has two vectors more.
+        unsafe { store(symbols_out, done, _mm512_shuffle_epi8(symbols, codes)) };
+    }
+}
+
+/// Makes words of the four planes.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn join(space: &mut PlaneSpace, count: usize) {
+    let PlaneSpace { words, planes, .. } = space;
+    for at in (0..count).step_by(16) {
+        // SAFETY: `at` is at most 1008.
+        let [a, b, c, d] = [0, 1, 2, 3]
+            .map(|plane: usize| _mm512_cvtepu8_epi32(unsafe { load_quarter(&planes[plane], at) }));
+        let low = _mm512_or_si512(a, _mm512_slli_epi32::<8>(b));
+        let high = _mm512_or_si512(_mm512_slli_epi32::<16>(c), _mm512_slli_epi32::<24>(d));
+        // SAFETY: as above.
+        unsafe { store(words, at, _mm512_or_si512(low, high)) };
+    }
+}
+
+/// Codes the first `count` words (1 to 1024); the length, or `None` if raw words are not longer.
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+pub(super) fn encode(space: &mut PlaneSpace, count: usize) -> Option<usize> {
+    let samples = split(space, count);
+    let mut at = 1;
+    let mut modes = 0;
+    for plane in 0..PLANES {
+        let counts = saturated(&space.counts[plane]);
+        let (mode, at_least) = choose(&tell(&counts), count, samples);
+        modes |= (mode as u8) << (2 * plane);
+        if mode == Mode::Raw {
+            for chunk in (0..count).step_by(64) {
+                // SAFETY: chunks begin below 1024; `at` is at most what all planes uncoded take, less this one.
+                unsafe { store(&mut space.coded, at + chunk, load(&space.planes[plane], chunk)) };
+            }
+            at += count;
+        } else {
+            at = code_plane(space, &counts, plane, count, (mode, at_least), at);
+        }
+    }
+    space.coded[0] = modes;
+    (at < 4 * count).then_some(at)
+}
+
+/// Splits the words into planes and counts a sample of each; the size of the sample.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn split(space: &mut PlaneSpace, count: usize) -> usize {
+    let PlaneSpace { words, planes, counts, .. } = space;
+    *counts = [[0; 256]; PLANES];
+    let sample = words[..count].iter().step_by(sampling_step(count));
+    let samples = sample.len();
+    for word in sample {
+        for (plane, byte) in word.to_le_bytes().into_iter().enumerate() {
+            counts[plane][usize::from(byte)] += 1;
+        }
+    }
+    for at in (0..count).step_by(16) {
+        // SAFETY: `at` is at most 1008.
+        let words = unsafe { load(words, at) };
+        let [a, b, c, d] = planes;
+        // SAFETY: as above.
+        unsafe {
+            store_quarter(a, at, _mm512_cvtepi32_epi8(words));
+            store_quarter(b, at, _mm512_cvtepi32_epi8(_mm512_srli_epi32::<8>(words)));
+            store_quarter(c, at, _mm512_cvtepi32_epi8(_mm512_srli_epi32::<16>(words)));
+            store_quarter(d, at, _mm512_cvtepi32_epi8(_mm512_srli_epi32::<24>(words)));
+        }
+    }
+    samples
+}
+
+/// The counts of all symbols, a byte each, 255 standing for more.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn saturated(counts: &[u16; 256]) -> [__m512i; 4] {
+    [0, 64, 128, 192].map(|at| {
+        // SAFETY: 192 + 64 are all.
+        let (low, high) = unsafe { (load(counts, at), load(counts, at + 32)) };
+        let (low, high) = (_mm512_cvtusepi16_epi8(low), _mm512_cvtusepi16_epi8(high));
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+    })
+}
+
+/// What the counts say, for 16, 4 and 1 symbols at once.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn tell(counts: &[__m512i; 4]) -> Counts {
+    let symbols = [16, 4, 1];
+    let reach = |least: u32| {
+        let least = _mm512_set1_epi8(least as i8);
+        counts.iter().map(|&count| _mm512_cmpge_epu8_mask(count, least).count_ones()).sum::<u32>()
+    };
+    // Bit by bit the largest count that so many symbols reach.
+    let mut at_least = [0; 3];
+    for bit in (0..8).rev() {
+        for (least, symbols) in at_least.iter_mut().zip(symbols) {
+            let more = *least | 1 << bit;
+            *least = std::hint::select_unpredictable(reach(more) >= symbols, more, *least);
+        }
+    }
+    let covered = [0, 1, 2].map(|index: usize| {
+        let least = at_least[index];
+        let vector = _mm512_set1_epi8(least as i8);
+        let (mut sum, mut above) = (_mm512_setzero_si512(), 0);
+        for &count in counts {
+            let mask = _mm512_cmpgt_epu8_mask(count, vector);
+            above += mask.count_ones();
+            let counted = _mm512_maskz_mov_epi8(mask, count);
+            sum = _mm512_add_epi64(sum, _mm512_sad_epu8(counted, _mm512_setzero_si512()));
+        }
+        _mm512_reduce_add_epi64(sum) as u32 + (symbols[index] - above) * least
+    });
+    Counts { at_least, covered }
+}
+
+/// Writes one coded plane from `coded[at]` on; where it ends.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn code_plane(
+    space: &mut PlaneSpace,
+    counts: &[__m512i; 4],
+    plane: usize,
+    count: usize,
+    (mode, at_least): (Mode, u32),
+    at: usize,
+) -> usize {
+    let PlaneSpace { planes, codes, raw, code_of, symbols, coded, .. } = space;
+    let bytes = &planes[plane];
+    most_frequent(symbols, counts, at_least, mode.symbols());
+    *code_of = [0xff; 256];
+    for (code, &symbol) in symbols[..mode.symbols()].iter().enumerate() {
+        code_of[usize::from(symbol)] = code as u8;
+    }
+    // `at` and what follows stay below CODED_SPACE less a vector: a plane takes at most 16 + 128 + 1024 bytes.
+    // SAFETY: 16 of 320 symbols; see above.
+    unsafe { store_quarter(coded, at, load_quarter(symbols, 0)) };
+    let mask_at = at + mode.symbols();
+    // SAFETY: four vectors are the 256 codes.
+    let table = [0, 64, 128, 192].map(|at| unsafe { load(code_of, at) });
+    let (mut coded_len, mut raw_len) = (0, 0);
+    for chunk in 0..count.div_ceil(64) {
+        // SAFETY: a plane has room for 16 chunks and two more.
+        let x = unsafe { load(bytes, 64 * chunk) };
+        let valid = low_bits(count - 64 * chunk);
+        let low = _mm512_permutex2var_epi8(table[0], x, table[1]);
+        let high = _mm512_permutex2var_epi8(table[2], x, table[3]);
+        let code = _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(x), high);
+        let mask = !_mm512_movepi8_mask(code) & valid;
+        let rest = !mask & valid;
+        // SAFETY: both lengths are at most 1024, and their spaces have two vectors more; 8 bytes of mask: see above.
+        unsafe {
+            poke(coded, mask_at + 8 * chunk, mask);
+            store(codes, coded_len, _mm512_maskz_compress_epi8(mask, code));
+            store(raw, raw_len, _mm512_maskz_compress_epi8(rest, x));
+        }
+        coded_len += mask.count_ones() as usize;
+        raw_len += rest.count_ones() as usize;
+    }
+    // SAFETY: as above. Codes that fill up a byte are zero.
+    unsafe { store(codes, coded_len, _mm512_setzero_si512()) };
+    let mut at = mask_at + count.div_ceil(8);
+    for done in (0..coded_len).step_by(64) {
+        // SAFETY: `done` is below 1024.
+        let code = unsafe { load(codes, done) };
+        match mode {
+            Mode::Sixteen => {
+                let pairs = _mm512_maddubs_epi16(code, _mm512_set1_epi16(0x1001));
+                // SAFETY: for `coded` see above.
+                unsafe { store_half(coded, at + done / 2, _mm512_cvtepi16_epi8(pairs)) };
+            }
+            Mode::Four => {
+                let pairs = _mm512_maddubs_epi16(code, _mm512_set1_epi16(0x0401));
+                let fours = _mm512_madd_epi16(pairs, _mm512_set1_epi32(0x0010_0001));
+                // SAFETY: for `coded` see above.
+                unsafe { store_quarter(coded, at + done / 4, _mm512_cvtepi32_epi8(fours)) };
+            }
+            Mode::One | Mode::Raw => break,
+        }
+    }
+    at += (coded_len * mode.bits()).div_ceil(8);
+    for done in (0..raw_len).step_by(64) {
+        // SAFETY: as above.
+        unsafe { store(coded, at + done, load(raw, done)) };
+    }
+    at + raw_len
+}
+
+/// The symbols counted more than `at_least` times, then those exactly so often, in the order of their values, until
+/// there are `wanted`.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn most_frequent(symbols: &mut [u8; 256 + 64], counts: &[__m512i; 4], at_least: u32, wanted: usize) {
+    let least = _mm512_set1_epi8(at_least as i8);
+    // SAFETY: 64 of 64.
+    let identity = unsafe { load(&IDENTITY, 0) };
+    let mut found = 0;
+    let mut list = |index: usize, mask: u64| {
+        let values = _mm512_add_epi8(identity, _mm512_set1_epi8((64 * index) as i8));
+        // SAFETY: no symbol is listed twice, so at most 256 are, and there is a vector more.
+        unsafe { store(symbols, found, _mm512_maskz_compress_epi8(mask, values)) };
+        found += mask.count_ones() as usize;
+        found
+    };
+    for (index, &count) in counts.iter().enumerate() {
+        list(index, _mm512_cmpgt_epu8_mask(count, least));
+    }
+    for (index, &count) in counts.iter().enumerate() {
+        if list(index, _mm512_cmpeq_epu8_mask(count, least)) >= wanted {
+            break;
+        }
+    }
+}
