@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 mod capabilities;
+pub mod check;
 mod clock;
 mod device;
 mod execute;

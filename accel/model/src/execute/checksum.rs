@@ -141,3 +141,60 @@ impl Crc64 {
         self.crc ^ self.invert
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NINE: &[u8] = b"123456789";
+
+    #[test]
+    fn crcs_are_those_of_the_catalogues() {
+        for (crc32c, expected) in [(false, 0xcbf4_3926), (true, 0xe306_9283)] {
+            let mut checksums = Checksums::resume(crc32c, 0, 0);
+            checksums.update(NINE);
+            assert_eq!(checksums.crc(), expected);
+        }
+    }
+
+    #[test]
+    fn checksums_of_pieces_are_those_of_the_whole() {
+        let data: Vec<u8> = (0..200_u32).map(|at| (at * 37) as u8).collect();
+        let mut whole = Checksums::resume(false, 0, 0);
+        whole.update(&data);
+        let words = data.as_chunks::<2>().0.iter().fold(0, |xor, word| xor ^ u16::from_le_bytes(*word));
+        assert_eq!(whole.xor(), words);
+        for piece in 1..50 {
+            let mut pieces = Checksums::resume(false, 0, 0);
+            data.chunks(piece).for_each(|piece| pieces.update(piece));
+            assert_eq!((pieces.crc(), pieces.xor()), (whole.crc(), whole.xor()));
+        }
+        // A descriptor that goes on from what another left.
+        let mut first = Checksums::resume(true, 0, 0);
+        first.update(&data[..60]);
+        let mut second = Checksums::resume(true, first.crc(), first.xor());
+        second.update(&data[60..]);
+        let mut whole = Checksums::resume(true, 0, 0);
+        whole.update(&data);
+        assert_eq!((second.crc(), second.xor()), (whole.crc(), whole.xor()));
+    }
+
+    #[test]
+    fn crc64_of_any_polynomial_order_and_inversion_is_that_of_the_catalogues() {
+        let crc = |polynomial, reflected, invert| {
+            let mut crc = Crc64::new(polynomial, reflected, invert);
+            NINE.chunks(2).for_each(|piece| crc.update(piece));
+            crc.finish()
+        };
+        let ecma = 0x42f0_e1eb_a9ea_3693;
+        assert_eq!(crc(ecma, false, false), 0x6c40_df5f_0b49_7347, "CRC-64/ECMA-182");
+        assert_eq!(crc(ecma, false, true), 0x62ec_59e3_f1a4_f00a, "CRC-64/WE");
+        assert_eq!(crc(ecma, true, true), 0x995d_c9bb_df19_39fa, "CRC-64/XZ");
+        assert_eq!(crc(0x1b, true, true), 0xb909_56c7_75a4_1001, "CRC-64/GO-ISO");
+        // Of fewer bits: in the highest, or reflected in the lowest.
+        assert_eq!(crc(0x1021 << 48, false, false), 0x31c3 << 48, "CRC-16/XMODEM");
+        assert_eq!(crc(0x1021 << 48, false, true), 0xd64e << 48, "CRC-16/GENIBUS");
+        assert_eq!(crc(0x1021 << 48, true, true), 0x906e, "CRC-16/IBM-SDLC");
+        assert_eq!(crc(0, true, true), 0, "no polynomial, no bits");
+    }
+}

@@ -45,7 +45,8 @@ pub(crate) fn compress(
 ) -> Result<CompletionRecord, Stop> {
     let flags = descriptor.flags();
     let toggled = flags & op::AECS_TOGGLE != 0;
-    let area = |second| descriptor.src2_addr + if second { u64::from(descriptor.src2_size) } else { 0 };
+    let area =
+        |second| descriptor.src2_addr.wrapping_add(if second { u64::from(descriptor.src2_size) } else { 0 });
     let mut aecs = [0; COMPRESS_SIZE as usize];
     let aecs_size = descriptor.src2_size.min(COMPRESS_SIZE) as usize;
     if flags & op::READ_SRC2_MASK == op::READ_SRC2_AECS {

@@ -24,7 +24,8 @@ pub(crate) fn decompress(
 ) -> Result<CompletionRecord, Stop> {
     let flags = descriptor.flags();
     let toggled = flags & op::AECS_TOGGLE != 0;
-    let area = |second| descriptor.src2_addr + if second { u64::from(descriptor.src2_size) } else { 0 };
+    let area =
+        |second| descriptor.src2_addr.wrapping_add(if second { u64::from(descriptor.src2_size) } else { 0 });
     let mut aecs = vec![0; descriptor.src2_size.min(DECOMPRESS_SIZE) as usize];
     let mut saved = Saved::none();
     if flags & op::READ_SRC2_MASK == op::READ_SRC2_AECS {

@@ -54,11 +54,11 @@ impl Space {
             _ => return None,
         };
         let at = (addr - base) as usize;
-        (at + len <= area.borrow().len()).then_some((area, at))
+        (at.saturating_add(len) <= area.borrow().len()).then_some((area, at))
     }
 
     fn check(&self, addr: u64, len: usize, write: bool) -> Result<(), Fault> {
-        let end = addr + len as u64;
+        let end = addr.saturating_add(len as u64);
         for (page, left) in self.missing.borrow_mut().iter_mut() {
             if *left > 0 && *page < end && addr < *page + 4096 {
                 *left -= 1;
