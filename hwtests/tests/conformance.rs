@@ -24,6 +24,7 @@ const SOFTWARE_LZ4: Case = Case { backend: "software", method: Method::Lz4 };
 const SOFTWARE_DEFLATE: Case = Case { backend: "software", method: Method::Deflate };
 const SOFTWARE_DEFLATE_DYNAMIC: Case = Case { backend: "software", method: Method::DeflateDynamic };
 const SOFTWARE_VW: Case = Case { backend: "software", method: Method::Vw };
+const MODEL: Case = Case { backend: "model", method: Method::Deflate };
 const DIRECT: Case = Case { backend: "direct", method: Method::Deflate };
 const QPL: Case = Case { backend: "qpl", method: Method::Deflate };
 const QPL_SOFTWARE: Case = Case { backend: "qpl-software", method: Method::Deflate };
@@ -307,6 +308,7 @@ stamp! {
     software_deflate => SOFTWARE_DEFLATE,
     software_deflate_dynamic => SOFTWARE_DEFLATE_DYNAMIC,
     software_vw => SOFTWARE_VW,
+    model => MODEL,
     direct => DIRECT,
     qpl => QPL,
     qpl_software => QPL_SOFTWARE,

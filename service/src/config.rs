@@ -48,7 +48,7 @@ pub struct Config {
     pub warm_bytes: u64,
     /// How long an operation waits for another one on the same slot before it gives up with `Busy`.
     pub lock_timeout: Duration,
-    /// Where the machine's nodes are read; `/sys` but in tests.
+    /// Where the machine's nodes and devices are read; `/sys` but in tests.
     pub sysfs: PathBuf,
 }
 

@@ -62,6 +62,7 @@ impl Zswap {
             backend: config.backend,
             method: config.method,
             window: config.window,
+            sysfs: config.sysfs.clone(),
             ..ChannelsConfig::default()
         };
         let channels = Channels::new(channels, &topology)?;

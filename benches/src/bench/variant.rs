@@ -45,6 +45,8 @@ impl CodecChoice {
 pub(crate) enum BackendChoice {
     /// The best this machine has; the table says which and why
     Auto,
+    /// Intel IAA, driven directly; an error where there is none
+    Direct,
     /// The CPU
     Software,
 }
@@ -62,7 +64,8 @@ pub(crate) struct Variant {
 impl Variant {
     /// Opens the stores to compare: what `--codec` names, or three codecs when it is not given.
     pub(crate) fn open_all(setup: &Setup, pages: u32) -> Result<Vec<Self>, BenchError> {
-        if setup.codec.is_some() {
+        // A device has one codec, and there is nothing to compare.
+        if setup.codec.is_some() || setup.backend == BackendChoice::Direct {
             return Ok(vec![Self::open_one(setup, pages)?]);
         }
         let compared = "compared with the other codecs, as none was asked for";
@@ -86,6 +89,7 @@ impl Variant {
     ) -> Result<Self, BenchError> {
         let backend = match setup.backend {
             BackendChoice::Auto => Backend::Auto,
+            BackendChoice::Direct => Backend::Direct,
             BackendChoice::Software => Backend::Software,
         };
         // The default, a share of memory, may be less than the corpus; a full pool is not what is measured.
