@@ -340,3 +340,105 @@ fn for_loads<'q>(queues: &[&'q Arc<Queue>], device: u32) -> Option<&'q Arc<Queue
     let others = of_device().any(|queue| !Arc::ptr_eq(queue, loads) && queue.info.compress);
     others.then_some(*loads)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::direct::test_device::{Fate, TestDevice};
+    use std::fs;
+
+    /// Two packages of two nodes each, of which the last node has memory only.
+    fn topology() -> Topology {
+        let root = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            let path = root.path().join("devices/system").join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("node/online", "0-3");
+        for (node, cpus, distances) in [
+            (0, "0", "10 12 21 31"),
+            (1, "1", "12 10 21 31"),
+            (2, "2-3", "21 21 10 14"),
+            (3, "", "31 31 14 10"),
+        ] {
+            write(&format!("node/node{node}/cpulist"), cpus);
+            write(&format!("node/node{node}/distance"), distances);
+        }
+        write("cpu/online", "0-3");
+        for (cpu, package) in [(0, 0), (1, 0), (2, 1), (3, 1)] {
+            write(&format!("cpu/cpu{cpu}/topology/physical_package_id"), &package.to_string());
+        }
+        Topology::read(root.path()).unwrap()
+    }
+
+    fn table(queues: &[(&str, u32, Option<u16>)]) -> QueueTable {
+        let device = TestDevice::new(|_, _| Fate::Done);
+        let queues = queues.iter().map(|&(name, number, nid)| {
+            let info = QueueInfo {
+                name: name.to_owned(),
+                device: number,
+                nid: nid.map(NodeId),
+                ..QueueInfo::default()
+            };
+            device.queue(info)
+        });
+        QueueTable::new(Source::Given(queues.collect()), DirectConfig::default(), &topology()).unwrap()
+    }
+
+    fn names(table: &QueueTable, package: u16, purpose: Purpose) -> Vec<String> {
+        table.queues_for(package, purpose).1.iter().map(|queue| queue.info.name.clone()).collect()
+    }
+
+    #[test]
+    fn a_package_uses_its_own_devices_whichever_of_its_nodes_they_are_on() {
+        let table = table(&[("wq0.0", 0, Some(0)), ("wq1.0", 1, Some(1)), ("wq2.0", 2, Some(3))]);
+        assert_eq!(names(&table, 0, Purpose::Store), ["wq0.0", "wq1.0"]);
+        assert_eq!(names(&table, 1, Purpose::Load), ["wq2.0"], "a node without CPUs is its neighbour's");
+        assert!(!table.describe().contains("has no device"), "{}", table.describe());
+    }
+
+    #[test]
+    fn a_package_without_a_device_uses_the_nearest_and_says_so() {
+        let table = table(&[("wq0.0", 0, Some(1))]);
+        assert_eq!(names(&table, 1, Purpose::Store), ["wq0.0"]);
+        assert!(
+            table.describe().ends_with("package 1 has no device and uses those of package 0"),
+            "{}",
+            table.describe()
+        );
+    }
+
+    #[test]
+    fn a_device_on_no_known_node_serves_every_package() {
+        let table = table(&[("wq0.0", 0, None), ("wq1.0", 1, Some(2)), ("wq2.0", 2, Some(77))]);
+        assert_eq!(names(&table, 0, Purpose::Store), ["wq0.0", "wq2.0"]);
+        assert_eq!(names(&table, 1, Purpose::Store), ["wq0.0", "wq1.0", "wq2.0"]);
+    }
+
+    #[test]
+    fn each_device_gives_loads_one_of_its_queues_if_it_has_several() {
+        let table = table(&[("wq0.0", 0, Some(0)), ("wq0.1", 0, Some(0)), ("wq1.0", 1, Some(0))]);
+        assert_eq!(names(&table, 0, Purpose::Load), ["wq0.0", "wq1.0"]);
+        assert_eq!(names(&table, 0, Purpose::Store), ["wq0.1", "wq1.0"]);
+    }
+
+    #[test]
+    fn queue_that_never_answers_is_given_up_after_a_number_of_looks() {
+        let device = TestDevice::new(|_, _| Fate::Done);
+        let other = TestDevice::new(|_, _| Fate::Done);
+        device.set_answers_noops(false);
+        let named = |name: &str| QueueInfo { name: name.to_owned(), ..QueueInfo::default() };
+        let queues = vec![device.queue(named("wq0.0")), other.queue(named("wq0.1"))];
+        let table = QueueTable::new(Source::Given(queues), DirectConfig::default(), &topology()).unwrap();
+        (0..12).for_each(|_| _ = table.rescan());
+        assert_eq!(table.counters.snapshot().probes_failed, MOST_LATE_PROBES as u64);
+        assert!(
+            table
+                .describe()
+                .ends_with("not used: work queue wq0.0: given up after 8 no-ops without an answer"),
+            "{}",
+            table.describe()
+        );
+    }
+}
