@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
-use super::counts::DeviceCounts;
+use super::counts::Tally;
 use super::probe::{self, Probed};
 use super::queue::{Queue, nanos};
 use super::queue_table::QueueTable;
@@ -39,6 +39,8 @@ pub(crate) struct Attached {
     pub(crate) timeout: u64,
     /// How long a queue may stay full, in nanoseconds.
     pub(crate) busy_timeout: u64,
+    /// How many pages are best submitted at once.
+    pub(crate) batch: usize,
     /// Whether something is to be seen to before the next call: a queue that does not work, or a probe.
     pub(crate) attention: bool,
     config: DirectConfig,
@@ -55,6 +57,7 @@ impl Attached {
             generation: 0,
             timeout: nanos(table.config.timeout),
             busy_timeout: nanos(table.config.busy_timeout),
+            batch: 1,
             attention: true,
             config: table.config,
             package,
@@ -65,7 +68,7 @@ impl Attached {
     /// Makes the ends those of the table's present queues, and sees to queues that do not work. Nothing is in
     /// flight.
     #[inline]
-    pub(crate) fn refresh(&mut self, table: &QueueTable, counts: &mut DeviceCounts) {
+    pub(crate) fn refresh(&mut self, table: &QueueTable, counts: &mut Tally) {
         if self.generation != table.generation() {
             self.replace(table);
         }
@@ -91,13 +94,14 @@ impl Attached {
             });
         }
         self.turn = 0;
+        self.batch = self.ends.iter().map(|end| end.portal.batch()).max().unwrap_or(1);
         self.attention = self.ends.is_empty();
     }
 
     /// Probes queues whose quarantine is over, looks for answers, and has the table look for queues if one is gone or none
     /// works.
     #[cold]
-    fn attend(&mut self, table: &QueueTable, counts: &mut DeviceCounts) {
+    fn attend(&mut self, table: &QueueTable, counts: &mut Tally) {
         let config = &table.config;
         let mut gone = false;
         for end in &mut self.ends {
@@ -114,16 +118,16 @@ impl Attached {
                     }
                     _ => {
                         end.queue.probe_failed();
-                        counts.probes_failed += 1;
+                        counts.others().probes_failed += 1;
                         end.probing = None;
                     }
                 }
             } else if end.queue.claim_probe(now, config.probe_timeout, config.quarantine) {
-                counts.probes += 1;
+                counts.others().probes += 1;
                 match probe::send(&mut *end.portal, &end.queue.probe) {
                     None => end.probing = Some(now.saturating_add(nanos(config.probe_timeout))),
                     Some(refusal) => {
-                        counts.probes_failed += 1;
+                        counts.others().probes_failed += 1;
                         end.queue.probe_failed();
                         if refusal == Refusal::Disabled {
                             end.queue.set_gone();
@@ -161,11 +165,6 @@ impl Attached {
         self.ends.first().map_or(0, End::now)
     }
 
-    /// How many pages are best submitted at once.
-    pub(crate) fn batch(&self) -> usize {
-        self.ends.iter().map(|end| end.portal.batch()).max().unwrap_or(1)
-    }
-
     /// Lets the device of an op go on, or any device.
     pub(crate) fn pause(&mut self, number: Option<u16>, status: &AtomicU8) {
         if let Some(end) = self.ends.get_mut(usize::from(number.unwrap_or(0))) {
@@ -175,28 +174,29 @@ impl Attached {
 
     /// A queue did not take a descriptor.
     #[cold]
-    pub(crate) fn refused(&mut self, number: u16, refusal: Refusal, counts: &mut DeviceCounts) {
+    pub(crate) fn refused(&mut self, number: u16, refusal: Refusal, counts: &mut Tally) {
         let end = &self.ends[usize::from(number)];
         match refusal {
             Refusal::Full => {
-                counts.queue_full += 1;
+                counts.others().queue_full += 1;
                 return;
             }
             Refusal::Disabled => end.queue.set_gone(),
             Refusal::Denied | Refusal::Failed(_) => {
-                counts.quarantines += u64::from(end.queue.quarantine(end.now(), self.config.quarantine, 0));
+                counts.others().quarantines +=
+                    u64::from(end.queue.quarantine(end.now(), self.config.quarantine, 0));
             }
         }
-        counts.refused += 1;
+        counts.others().refused += 1;
         self.attention = true;
     }
 
     /// An op on a queue did not complete in time.
-    pub(crate) fn timed_out(&mut self, number: u16, now: u64, counts: &mut DeviceCounts) {
+    pub(crate) fn timed_out(&mut self, number: u16, now: u64, counts: &mut Tally) {
         let queue = &self.ends[usize::from(number)].queue;
         let config = &self.config;
         if queue.timed_out(now, config.quarantine_after, config.quarantine) {
-            counts.quarantines += 1;
+            counts.others().quarantines += 1;
             self.attention = true;
         }
     }

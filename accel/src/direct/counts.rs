@@ -1,6 +1,7 @@
 //! What devices did and failed to do, in numbers.
 //!
-//! Channels count for themselves and add to the common counters at the end of a call.
+//! Channels count for themselves and add to the common counters at the end of a call: mostly the three that every
+//! page moves, and the others only if any of them has.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +22,7 @@ macro_rules! counts {
 
         impl Counters {
             /// Adds what a channel has counted, and clears it there.
+            #[cold]
             pub(crate) fn add(&self, counts: &mut DeviceCounts) {
                 $(if counts.$name != 0 {
                     self.$name.fetch_add(counts.$name, Ordering::Relaxed);
@@ -90,6 +92,38 @@ counts! {
     forked,
 }
 
+/// What one channel has counted during a call.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) submitted: u64,
+    pub(crate) under_way_sum: u64,
+    pub(crate) completed: u64,
+    others: DeviceCounts,
+    has_others: bool,
+}
+
+impl Tally {
+    /// The counts that most calls leave alone.
+    #[inline]
+    pub(crate) fn others(&mut self) -> &mut DeviceCounts {
+        self.has_others = true;
+        &mut self.others
+    }
+
+    /// Adds all to the common counters, and clears it here.
+    #[inline]
+    pub(crate) fn flush(&mut self, counters: &Counters) {
+        counters.submitted.fetch_add(self.submitted, Ordering::Relaxed);
+        counters.under_way_sum.fetch_add(self.under_way_sum, Ordering::Relaxed);
+        counters.completed.fetch_add(self.completed, Ordering::Relaxed);
+        (self.submitted, self.under_way_sum, self.completed) = (0, 0, 0);
+        if self.has_others {
+            counters.add(&mut self.others);
+            self.has_others = false;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +136,11 @@ mod tests {
             counters.add(&mut counts);
             assert_eq!(counts, DeviceCounts::default());
         }
-        let expected = DeviceCounts { submitted: 6, forked: 2, ..DeviceCounts::default() };
+        let mut tally = Tally { submitted: 1, ..Tally::default() };
+        tally.others().forked += 1;
+        tally.flush(&counters);
+        tally.flush(&counters);
+        let expected = DeviceCounts { submitted: 7, forked: 3, ..DeviceCounts::default() };
         assert_eq!(counters.snapshot(), expected);
     }
 }

@@ -1,9 +1,10 @@
 //! The direct engine: pages to descriptors and records to pages, for one channel.
 
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::attached::Attached;
-use super::counts::DeviceCounts;
+use super::counts::{DeviceCounts, Tally};
 use super::queue_table::QueueTable;
 use super::shape::Kind;
 use super::status::Verdict;
@@ -35,7 +36,7 @@ pub(crate) struct Direct {
     most_in_flight: usize,
     /// Pages until the next one that is verified; 0 is now.
     until_verify: u32,
-    counts: DeviceCounts,
+    counts: Tally,
 }
 
 impl Direct {
@@ -48,7 +49,7 @@ impl Direct {
             table: Arc::clone(table),
             most_in_flight,
             until_verify: 0,
-            counts: DeviceCounts::default(),
+            counts: Tally::default(),
         }
     }
 
@@ -81,9 +82,9 @@ impl Drop for Direct {
             return;
         }
         if self.window.as_ref().is_some_and(|window| window.retired() != 0) {
-            self.counts.channels_leaked += 1;
+            self.counts.others().channels_leaked += 1;
         }
-        self.table.counters.add(&mut self.counts);
+        self.counts.flush(&self.table.counters);
     }
 }
 
@@ -92,7 +93,7 @@ impl Drop for Direct {
 struct Flight<'e> {
     window: &'e mut Window,
     attached: &'e mut Attached,
-    counts: &'e mut DeviceCounts,
+    counts: &'e mut Tally,
     table: &'e QueueTable,
     most_in_flight: usize,
     until_verify: &'e mut u32,
@@ -103,7 +104,7 @@ impl Drop for Flight<'_> {
         if self.window.len() != 0 {
             self.window.drain(self.attached, self.counts);
         }
-        self.table.counters.add(self.counts);
+        self.counts.flush(&self.table.counters);
     }
 }
 
@@ -154,8 +155,8 @@ impl Flight<'_> {
     #[cold]
     fn check(&mut self, crc: u32, page: &PageBytes) -> u32 {
         let right = crc32(page);
-        self.counts.verified += 1;
-        self.counts.crc_mismatches += u64::from(crc != right);
+        self.counts.others().verified += 1;
+        self.counts.others().crc_mismatches += u64::from(crc != right);
         right
     }
 
@@ -195,17 +196,17 @@ impl Engine for Direct {
             Err(error) => return fail_all(pages, sink, error),
         };
         // The pages in flight, each at the place of its op.
-        let mut held = [None; MAX_WINDOW];
+        let mut held = [MaybeUninit::<&'a PageBytes>::uninit(); MAX_WINDOW];
         let mut more = true;
         // Several are begun at once where submitting costs by the call.
-        let batch = flight.attached.batch().min(flight.most_in_flight.div_ceil(2));
+        let batch = flight.attached.batch.min(flight.most_in_flight.div_ceil(2));
         loop {
             while more && flight.has_room() {
                 let Some(page) = pages.next() else {
                     more = false;
                     break;
                 };
-                held[flight.window.head_place()] = Some(page);
+                held[flight.window.head_place()].write(page);
                 let verify = flight.next_is_verified();
                 flight.window.push(Kind::Compress, page.as_ptr(), PAGE_SIZE, verify);
             }
@@ -216,7 +217,8 @@ impl Engine for Direct {
             let mut handed = 0;
             while handed == 0 || (handed < batch && flight.window.is_tail_done()) {
                 flight.window.wait(flight.attached, flight.counts);
-                let page = held[flight.window.tail_place()].expect("each op in flight has its page");
+                // SAFETY: the op at the tail was pushed above, and its page written to its place then.
+                let page = unsafe { held[flight.window.tail_place()].assume_init() };
                 sink(flight.outcome(page));
                 flight.window.pop();
                 handed += 1;
@@ -237,7 +239,7 @@ impl Engine for Direct {
                 return;
             }
         };
-        let batch = flight.attached.batch().min(flight.most_in_flight.div_ceil(2));
+        let batch = flight.attached.batch.min(flight.most_in_flight.div_ceil(2));
         // Jobs before `next` have been begun, jobs before `oldest` have their results.
         let (mut next, mut oldest) = (0, 0);
         loop {

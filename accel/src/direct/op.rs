@@ -75,8 +75,8 @@ impl OpMemory {
     #[inline]
     pub(crate) unsafe fn record(&self) -> CompletionRecord {
         debug_assert_ne!(self.status().load(Ordering::Relaxed), 0);
-        // SAFETY: the device wrote it and is done. Volatile, because it was not this program that wrote it.
-        unsafe { self.record.as_ptr().read_volatile() }
+        // SAFETY: the device wrote it and is done: seen by an acquiring load of the status, which it stored last.
+        unsafe { self.record.read() }
     }
 
     /// The first bytes of the output of a completed op.

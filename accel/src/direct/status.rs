@@ -24,6 +24,7 @@ pub(crate) const MAX_COMPRESSED: u32 = PAGE_SIZE as u32 - 1;
 pub(crate) const UNTRUE: EngineError = EngineError::BadStatus(status::SUCCESS);
 
 /// The verdict on a page that was to be compressed.
+#[inline(always)]
 pub(crate) fn of_compress(record: &CompletionRecord) -> Verdict {
     match (record.status, record.error_code) {
         (status::SUCCESS, _) => match record.output_size {
@@ -36,6 +37,7 @@ pub(crate) fn of_compress(record: &CompletionRecord) -> Verdict {
 }
 
 /// The verdict on bytes that were to be decompressed to a page.
+#[inline(always)]
 pub(crate) fn of_decompress(record: &CompletionRecord) -> Verdict {
     match record.status {
         status::SUCCESS if record.output_size == PAGE_SIZE as u32 => {
@@ -46,14 +48,17 @@ pub(crate) fn of_decompress(record: &CompletionRecord) -> Verdict {
     }
 }
 
-/// The verdict on a stream that was to be verified, whose output is suppressed.
-pub(crate) fn of_verify(record: &CompletionRecord) -> Verdict {
-    match record.status {
-        status::SUCCESS => Verdict::Made { len: 0, crc: record.crc },
+/// The verdict on a page whose compressing had the verdict `made`, and whose stream was then decompressed to nothing
+/// but a CRC. What is handed out is what compressing made, if the two agree on the page.
+pub(crate) fn of_verify(record: &CompletionRecord, made: Verdict) -> Verdict {
+    match (record.status, made) {
+        (status::SUCCESS, Verdict::Made { crc, .. }) if crc == record.crc => made,
+        (status::SUCCESS | status::ANALYTICS_ERROR, _) => Verdict::Failed(EngineError::CrcMismatch),
         _ => of_failure(record),
     }
 }
 
+#[cold]
 fn of_failure(record: &CompletionRecord) -> Verdict {
     match record.status & status::MASK {
         status::PAGE_FAULT => {
@@ -92,10 +97,23 @@ mod tests {
     }
 
     #[test]
+    fn stream_that_does_not_decompress_to_the_page_is_a_mismatch() {
+        let made = Verdict::Made { len: 9, crc: 7 };
+        assert_eq!(of_verify(&record(1, 0, 0), made), made);
+        let mismatch = Verdict::Failed(EngineError::CrcMismatch);
+        assert_eq!(of_verify(&CompletionRecord { crc: 8, ..record(1, 0, 0) }, made), mismatch);
+        assert_eq!(of_verify(&record(0x0a, 17, 0), made), mismatch);
+        assert_eq!(of_verify(&record(0x24, 0, 0), made), Verdict::Failed(EngineError::BadStatus(0x24)));
+    }
+
+    #[test]
     fn faults_say_where_and_whether_by_a_write() {
         let fault = CompletionRecord { status: 0x83, fault_addr: 0x7000, ..CompletionRecord::default() };
         assert_eq!(of_compress(&fault), Verdict::Fault { addr: 0x7000, write: true });
         let fault = CompletionRecord { status: 0x03, ..fault };
-        assert_eq!(of_verify(&fault), Verdict::Fault { addr: 0x7000, write: false });
+        assert_eq!(
+            of_verify(&fault, Verdict::Made { len: 9, crc: 7 }),
+            Verdict::Fault { addr: 0x7000, write: false }
+        );
     }
 }

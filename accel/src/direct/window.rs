@@ -12,7 +12,7 @@ use idxd_sys::{Descriptor, status};
 
 use super::Submitted;
 use super::attached::Attached;
-use super::counts::DeviceCounts;
+use super::counts::Tally;
 use super::op::{OpMemories, OpMemory};
 use super::shape::Kind;
 use super::status::{MAX_COMPRESSED, UNTRUE, Verdict, of_compress, of_decompress, of_verify};
@@ -148,21 +148,37 @@ impl Window {
     }
 
     /// Submits what is to be submitted, as far as queues take it.
-    #[inline]
-    pub(crate) fn submit(&mut self, attached: &mut Attached, counts: &mut DeviceCounts) {
+    #[inline(always)]
+    pub(crate) fn submit(&mut self, attached: &mut Attached, counts: &mut Tally) {
+        match self.head.wrapping_sub(self.first_ready) {
+            0 => {}
+            1 => self.submit_last(attached, counts),
+            ready => self.submit_several(ready, attached, counts),
+        }
+    }
+
+    /// Submits the youngest op. This is what a call does most of the time: one out, one in.
+    fn submit_last(&mut self, attached: &mut Attached, counts: &mut Tally) {
+        let place = self.first_ready & self.mask;
+        if self.ops[place].phase != Phase::Ready || self.offer(place, 1, attached, counts) == 1 {
+            self.first_ready = self.head;
+        }
+    }
+
+    /// Submits what is to be submitted of the `ready` youngest ops.
+    fn submit_several(&mut self, ready: usize, attached: &mut Attached, counts: &mut Tally) {
+        // All queues get the same share.
+        let share = ready.div_ceil(attached.ends.len().max(1));
         let mut at = self.first_ready;
-        let (ready, ends) = (self.head.wrapping_sub(at), attached.ends.len().max(1));
-        // All queues get the same share of what is submitted at once.
-        let share = if ready <= 1 || ends == 1 { ready } else { ready.div_ceil(ends) };
         while at != self.head {
-            if self.ops[at & self.mask].phase != Phase::Ready {
+            let place = at & self.mask;
+            if self.ops[place].phase != Phase::Ready {
                 at = at.wrapping_add(1);
                 continue;
             }
-            let place = at & self.mask;
-            let most = self.head.wrapping_sub(at).min(self.ops.len() - place);
+            let most = self.head.wrapping_sub(at).min(self.ops.len() - place).min(share);
             let run = self.ops[place..place + most].iter().take_while(|op| op.phase == Phase::Ready).count();
-            let taken = self.submit_run(place, run.min(share), attached, counts);
+            let taken = self.offer(place, run, attached, counts);
             if taken == 0 {
                 break;
             }
@@ -172,13 +188,8 @@ impl Window {
     }
 
     /// Offers the `run` ops from `place` on to queues in turn, until one takes some; how many it took.
-    fn submit_run(
-        &mut self,
-        place: usize,
-        run: usize,
-        attached: &mut Attached,
-        counts: &mut DeviceCounts,
-    ) -> usize {
+    #[inline(always)]
+    fn offer(&mut self, place: usize, run: usize, attached: &mut Attached, counts: &mut Tally) -> usize {
         for _ in 0..attached.ends.len() {
             let number = attached.next();
             let end = &mut attached.ends[usize::from(number)];
@@ -188,7 +199,7 @@ impl Window {
             }
             let credits = end.queue.take_credits(run);
             if credits == 0 {
-                counts.no_credit += 1;
+                counts.others().no_credit += 1;
                 continue;
             }
             let descriptors = &mut self.descriptors[place..place + credits];
@@ -222,8 +233,8 @@ impl Window {
     }
 
     /// Waits until the oldest op is decided.
-    #[inline]
-    pub(crate) fn wait(&mut self, attached: &mut Attached, counts: &mut DeviceCounts) {
+    #[inline(always)]
+    pub(crate) fn wait(&mut self, attached: &mut Attached, counts: &mut Tally) {
         let place = self.tail_place();
         if let Phase::InFlight(number) = self.ops[place].phase
             && self.has_answer(place)
@@ -235,7 +246,8 @@ impl Window {
         }
     }
 
-    fn wait_longer(&mut self, attached: &mut Attached, counts: &mut DeviceCounts) {
+    #[inline(never)]
+    fn wait_longer(&mut self, attached: &mut Attached, counts: &mut Tally) {
         let tail = self.tail_place();
         let mut other = self.tail;
         loop {
@@ -243,7 +255,7 @@ impl Window {
                 Phase::Done => return,
                 Phase::InFlight(number) => {
                     if self.has_answer(tail) {
-                        self.complete(tail, number, attached, counts);
+                        self.complete_one(tail, number, attached, counts);
                         continue;
                     }
                     let now = attached.ends[usize::from(number)].now();
@@ -269,7 +281,7 @@ impl Window {
             if let Phase::InFlight(number) = self.ops[place].phase
                 && self.has_answer(place)
             {
-                self.complete(place, number, attached, counts);
+                self.complete_one(place, number, attached, counts);
             }
             if self.first_ready != self.head {
                 self.submit(attached, counts);
@@ -281,17 +293,17 @@ impl Window {
     }
 
     /// Whether an op that no queue takes is waited for no more; it then has its verdict.
-    fn is_given_up(&mut self, place: usize, attached: &mut Attached, counts: &mut DeviceCounts) -> bool {
+    fn is_given_up(&mut self, place: usize, attached: &mut Attached, counts: &mut Tally) -> bool {
         let now = attached.now();
         let op = &mut self.ops[place];
         let error = if !attached.any_working() {
-            counts.no_queue += 1;
+            counts.others().no_queue += 1;
             EngineError::NoQueue
         } else if op.deadline == 0 {
             op.deadline = now.saturating_add(attached.busy_timeout);
             return false;
         } else if now >= op.deadline {
-            counts.busy += 1;
+            counts.others().busy += 1;
             EngineError::Busy
         } else {
             return false;
@@ -348,7 +360,7 @@ impl Window {
 
     /// Waits until no op is in flight any more, each with its own deadline, and forgets all of them.
     #[cold]
-    pub(crate) fn drain(&mut self, attached: &mut Attached, counts: &mut DeviceCounts) {
+    pub(crate) fn drain(&mut self, attached: &mut Attached, counts: &mut Tally) {
         while self.len() != 0 {
             let place = self.tail_place();
             while let Phase::InFlight(number) = self.ops[place].phase {
@@ -379,8 +391,8 @@ impl Window {
     }
 
     /// Judges the op, whose record is there.
-    #[inline]
-    fn complete(&mut self, place: usize, number: u16, attached: &mut Attached, counts: &mut DeviceCounts) {
+    #[inline(always)]
+    fn complete(&mut self, place: usize, number: u16, attached: &mut Attached, counts: &mut Tally) {
         attached.ends[usize::from(number)].queue.answered();
         counts.completed += 1;
         let op = &mut self.ops[place];
@@ -391,18 +403,7 @@ impl Window {
         let verdict = match op.kind {
             Kind::Compress => of_compress(&record),
             Kind::Decompress => of_decompress(&record),
-            Kind::Verify => match (of_verify(&record), op.verdict) {
-                // What is handed out is what compressing made, if the two agree on the page.
-                (Verdict::Made { crc, .. }, made @ Verdict::Made { crc: expected, .. })
-                    if crc == expected =>
-                {
-                    made
-                }
-                (Verdict::Made { .. } | Verdict::Failed(EngineError::Analytics(_)), _) => {
-                    Verdict::Failed(EngineError::CrcMismatch)
-                }
-                (failed, _) => failed,
-            },
+            Kind::Verify => of_verify(&record, op.verdict),
         };
         if !matches!(verdict, Verdict::Made { .. }) {
             return self.complete_badly(place, number, verdict, attached, counts);
@@ -411,6 +412,11 @@ impl Window {
         if op.verify && op.kind == Kind::Compress {
             self.begin_verify(place);
         }
+    }
+
+    /// [`Window::complete`] for where it need not be quick.
+    fn complete_one(&mut self, place: usize, number: u16, attached: &mut Attached, counts: &mut Tally) {
+        self.complete(place, number, attached, counts);
     }
 
     /// Submits the op once more, to decompress what it made to nothing but a CRC.
@@ -452,7 +458,7 @@ impl Window {
         number: u16,
         mut verdict: Verdict,
         attached: &Attached,
-        counts: &mut DeviceCounts,
+        counts: &mut Tally,
     ) {
         let op = &mut self.ops[place];
         let mut believed = true;
@@ -460,7 +466,7 @@ impl Window {
             let is_ours = touch(op, addr, write);
             if is_ours && op.touches < MOST_TOUCHES {
                 op.touches += 1;
-                counts.page_faults_touched += 1;
+                counts.others().page_faults_touched += 1;
                 op.memory.as_mut().expect("an op that completed has memory").clear();
                 return self.set_ready(place);
             }
@@ -468,18 +474,18 @@ impl Window {
             verdict = Verdict::Failed(EngineError::PageFault);
         }
         let counter = match verdict {
-            Verdict::Incompressible => &mut counts.incompressible,
-            Verdict::Failed(EngineError::PageFault) => &mut counts.page_faults,
-            Verdict::Failed(EngineError::Analytics(_)) => &mut counts.analytics_errors,
+            Verdict::Incompressible => &mut counts.others().incompressible,
+            Verdict::Failed(EngineError::PageFault) => &mut counts.others().page_faults,
+            Verdict::Failed(EngineError::Analytics(_)) => &mut counts.others().analytics_errors,
             Verdict::Failed(UNTRUE) => {
                 believed = false;
-                &mut counts.bad_records
+                &mut counts.others().bad_records
             }
             Verdict::Failed(EngineError::CrcMismatch) => {
                 believed = false;
-                &mut counts.crc_mismatches
+                &mut counts.others().crc_mismatches
             }
-            _ => &mut counts.bad_status,
+            _ => &mut counts.others().bad_status,
         };
         *counter += 1;
         op.verdict = verdict;
@@ -491,25 +497,18 @@ impl Window {
 
     /// Gives up an op that is late.
     #[cold]
-    fn time_out(
-        &mut self,
-        place: usize,
-        number: u16,
-        now: u64,
-        attached: &mut Attached,
-        counts: &mut DeviceCounts,
-    ) {
+    fn time_out(&mut self, place: usize, number: u16, now: u64, attached: &mut Attached, counts: &mut Tally) {
         self.ops[place].phase = Phase::Done;
         self.ops[place].verdict = Verdict::Failed(EngineError::TimedOut);
-        counts.timed_out += 1;
+        counts.others().timed_out += 1;
         attached.timed_out(number, now, counts);
         self.retire(place, counts);
     }
 
     /// Puts the memory of an op out of use, and gives its place another.
-    fn retire(&mut self, place: usize, counts: &mut DeviceCounts) {
+    fn retire(&mut self, place: usize, counts: &mut Tally) {
         let op = &mut self.ops[place];
-        counts.retired_ops += 1;
+        counts.others().retired_ops += 1;
         if let Some(memory) = op.memory.take() {
             self.memories.retire(memory);
         }
@@ -519,7 +518,7 @@ impl Window {
             self.descriptors[place].completion_addr = memory.record_addr();
             op.memory = Some(memory);
         } else {
-            counts.channels_exhausted += u64::from(!self.exhausted);
+            counts.others().channels_exhausted += u64::from(!self.exhausted);
             self.exhausted = true;
         }
     }
