@@ -2,7 +2,7 @@
 //!
 //! # Who owns what
 //!
-//! An [`OpMemory`] is one completion record and one output page. They lie in a mapping that only this module makes
+//! An [`OpMemory`] is two completion records, used in turn, and one output page. They lie in a mapping that only this module makes
 //! and unmaps, and outside of this module they are raw addresses: nobody holds a reference to them while the
 //! device may write. Every op of a channel has one; descriptors name no other memory to be written.
 //!
@@ -25,15 +25,20 @@ use idxd_sys::CompletionRecord;
 
 use crate::{ForkGuard, PAGE_SIZE};
 
-const RECORDS_PER_PAGE: usize = PAGE_SIZE / size_of::<CompletionRecord>();
+/// Ops whose records fill a page.
+const OPS_PER_PAGE: usize = PAGE_SIZE / (2 * size_of::<CompletionRecord>());
 
 /// Ops that more memory is mapped for at once, when retired ones have to be replaced.
 const REPLACEMENTS: usize = 8;
 
-/// One completion record and one output page, for the device to write.
+/// Two completion records and one output page, for the device to write.
 #[derive(Debug)]
 pub(crate) struct OpMemory {
+    /// The record of the last submission.
     record: NonNull<CompletionRecord>,
+    /// The record of the one before, and of the next: a device that writes a record once more, or in pieces, does not
+    /// spoil the answer that follows it.
+    other: NonNull<CompletionRecord>,
     output: NonNull<u8>,
     /// The index of its region.
     region: usize,
@@ -61,11 +66,14 @@ impl OpMemory {
         unsafe { AtomicU8::from_ptr(self.record.as_ptr().cast()) }
     }
 
-    /// Clears the record, so that the device's answer can be told from none.
+    /// Turns to the other record and clears it, so that the device's answer can be told from none; its address is
+    /// what the next submission is to name.
     #[inline]
-    pub(crate) fn clear(&mut self) {
+    pub(crate) fn renew(&mut self) -> u64 {
+        std::mem::swap(&mut self.record, &mut self.other);
         // SAFETY: the record is mapped, and ours: the op is not in flight, or this would not be called.
         unsafe { self.record.write(CompletionRecord::default()) };
+        self.record_addr()
     }
 
     /// The record of a completed op.
@@ -107,7 +115,7 @@ unsafe impl Send for Region {}
 
 impl Region {
     fn map(ops: usize, guard: &Arc<ForkGuard>) -> io::Result<Region> {
-        let len = (ops + ops.div_ceil(RECORDS_PER_PAGE)) * PAGE_SIZE;
+        let len = (ops + ops.div_ceil(OPS_PER_PAGE)) * PAGE_SIZE;
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory of ours.
         let start = unsafe {
             libc::mmap(
@@ -173,12 +181,12 @@ impl OpMemories {
     fn grow(&mut self, ops: usize) -> io::Result<()> {
         let region = Region::map(ops, &self.guard)?;
         for op in 0..ops {
-            // SAFETY: the region has `ops` pages, and behind them room for as many records.
-            let (output, record) = unsafe {
+            // SAFETY: the region has `ops` pages, and behind them room for twice as many records.
+            let (output, record, other) = unsafe {
                 let records = region.start.add(ops * PAGE_SIZE).cast::<CompletionRecord>();
-                (region.start.add(op * PAGE_SIZE), records.add(op))
+                (region.start.add(op * PAGE_SIZE), records.add(2 * op), records.add(2 * op + 1))
             };
-            self.spare.push(OpMemory { record, output, region: self.regions.len() });
+            self.spare.push(OpMemory { record, other, output, region: self.regions.len() });
         }
         self.regions.push(region);
         Ok(())
@@ -290,7 +298,7 @@ mod tests {
         for op in &ops {
             assert_eq!(op.record_addr() % 64, 0);
             assert_eq!(op.output_addr() % 4096, 0);
-            ranges.push((op.record_addr(), 64));
+            ranges.extend([(op.record.as_ptr() as u64, 64), (op.other.as_ptr() as u64, 64)]);
             ranges.push((op.output_addr(), 4096));
         }
         ranges.sort_unstable();

@@ -75,10 +75,9 @@ impl Window {
         let places = window.next_power_of_two();
         let mut memories = OpMemories::new(places, guard)?;
         let mut ops = Vec::with_capacity(places);
-        let mut descriptors = vec![Descriptor::default(); places].into_boxed_slice();
-        for descriptor in &mut descriptors {
+        let descriptors = vec![Descriptor::default(); places].into_boxed_slice();
+        for _ in 0..places {
             let memory = memories.take()?;
-            descriptor.completion_addr = memory.record_addr();
             ops.push(Op {
                 phase: Phase::Done,
                 kind: Kind::Compress,
@@ -137,7 +136,7 @@ impl Window {
         op.deadline = 0;
         op.input = input;
         let memory = op.memory.as_mut().expect("each op has memory unless the window is exhausted");
-        memory.clear();
+        descriptor.completion_addr = memory.renew();
         (descriptor.src1_addr, descriptor.src1_size) = input;
         descriptor.dst_addr = memory.output_addr();
         descriptor.max_dst_size = match kind {
@@ -424,7 +423,7 @@ impl Window {
         let (op, descriptor) = (&mut self.ops[place], &mut self.descriptors[place]);
         let Verdict::Made { len, .. } = op.verdict else { return };
         let memory = op.memory.as_mut().expect("an op in flight has memory");
-        memory.clear();
+        descriptor.completion_addr = memory.renew();
         op.kind = Kind::Verify;
         op.input = (memory.output_addr(), len);
         (descriptor.src1_addr, descriptor.src1_size) = op.input;
@@ -467,7 +466,8 @@ impl Window {
             if is_ours && op.touches < MOST_TOUCHES {
                 op.touches += 1;
                 counts.others().page_faults_touched += 1;
-                op.memory.as_mut().expect("an op that completed has memory").clear();
+                let memory = op.memory.as_mut().expect("an op that completed has memory");
+                self.descriptors[place].completion_addr = memory.renew();
                 return self.set_ready(place);
             }
             believed = is_ours;
@@ -515,7 +515,6 @@ impl Window {
         if self.memories.retired() < MOST_RETIRED
             && let Ok(memory) = self.memories.take()
         {
-            self.descriptors[place].completion_addr = memory.record_addr();
             op.memory = Some(memory);
         } else {
             counts.others().channels_exhausted += u64::from(!self.exhausted);
