@@ -274,3 +274,52 @@ fn two_settings_are_compared_and_a_planted_slowdown_is_found() {
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("both sides need the same pages"), "{}", ran.stderr);
 }
+
+#[test]
+fn engine_on_a_modelled_device_gives_right_answers_at_every_window() {
+    let (_dir, path) = corpus(96);
+    let json = path.with_extension("jsonl");
+    for op in ["compress", "decompress"] {
+        let args = ["bench", "engine", "--corpus", path.to_str().unwrap(), "--json", json.to_str().unwrap()];
+        let more = ["--backend", "model", "--devices", "2", "--window", "1,4", "--rounds", "2", "--op", op];
+        let ran = zfolio(&[&args[..], &more].concat());
+        assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+        assert!(ran.stdout.contains("by calibration"), "{}", ran.stdout);
+        let lines = json_lines(&json);
+        assert_eq!(lines.len(), 2);
+        for (line, window) in lines.iter().zip([1, 4]) {
+            assert_eq!(
+                (&line["op"], &line["window"], &line["wrong_answers"]),
+                (&op.into(), &window.into(), &0.into())
+            );
+            assert_eq!(line["software_pages"], 0, "{line}");
+            // A page takes at least its latency over the window: 1 us and the transfer.
+            assert!(line["ns_per_page"].as_f64().unwrap() > 2000.0 / f64::from(window), "{line}");
+            let effective = line["effective_window"].as_f64().unwrap();
+            assert!(effective >= 1.0 && effective <= f64::from(window), "{line}");
+        }
+    }
+}
+
+#[test]
+fn engine_without_its_device_says_so_and_measures_nothing_else() {
+    let (_dir, path) = corpus(4);
+    let ran = zfolio(&["bench", "engine", "--backend", "direct", "--corpus", path.to_str().unwrap()]);
+    if ran.code == Some(0) {
+        println!("skipped: this machine has a device");
+        return;
+    }
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    assert!(ran.stderr.contains("no enabled IAA work queue under"), "{}", ran.stderr);
+}
+
+#[test]
+fn store_runs_on_a_modelled_device() {
+    let (_dir, path) = corpus(64);
+    let (ran, lines) = bench(&path, &["--backend", "model", "--devices", "4", "--rounds", "2"]);
+    assert!(ran.stdout.contains("4 devices of profile spr, dedicated queues by MOVDIR64B"), "{}", ran.stdout);
+    let summary = lines.last().unwrap();
+    assert_eq!((&summary["backend"], &summary["codec"]), (&"model".into(), &"deflate".into()));
+    let ran = zfolio(&["bench", "--backend", "model", "--threads", "2"]);
+    assert!(ran.code == Some(2) && ran.stderr.contains("holds for one thread"), "{}", ran.stderr);
+}

@@ -121,7 +121,8 @@ fn spreads(rounds: impl IntoIterator<Item = Figures>) -> Vec<(String, Option<Spr
     first.iter().enumerate().map(|(place, (name, _))| (name.clone(), spread(place))).collect()
 }
 
-fn spread(mut values: Vec<f64>) -> Option<Spread> {
+/// Median, least and most; of no values there is none.
+pub(crate) fn spread(mut values: Vec<f64>) -> Option<Spread> {
     values.sort_unstable_by(f64::total_cmp);
     let (min, max) = (*values.first()?, *values.last()?);
     let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);

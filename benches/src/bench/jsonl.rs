@@ -132,6 +132,7 @@ fn begin(kind: &str, setup: &Setup, corpus: &Corpus, variant: &Variant) -> Line 
     line.add("codec_reason", variant.codec_reason);
     line.add("backend", variant.backend.as_str());
     line.add("backend_report", variant.backend_report.as_str());
+    line.add("model", setup.device.describe(setup.backend).map_or(Value::Null, Value::from));
     line.add("folio_bytes", setup.folio_pages * 4096);
     line.add("threads", setup.threads);
     line.add("window", setup.window);

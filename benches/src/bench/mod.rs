@@ -5,6 +5,8 @@
 
 mod ab;
 mod crew;
+mod device;
+mod engine;
 mod figures;
 mod jsonl;
 mod plan;
@@ -24,10 +26,11 @@ use zfolio::{Config, MAX_SWAP_SLOTS};
 use zfolio_accel::{MAX_WINDOW, NodeId, Topology, numa};
 
 use self::crew::Crew;
+use self::device::{BackendChoice, DeviceArgs};
 use self::figures::Summary;
 use self::jsonl::JsonLines;
 use self::round::{Growth, Round};
-use self::variant::{BackendChoice, CodecChoice, Variant};
+use self::variant::{CodecChoice, Variant};
 use self::worker::{Faults, Worker};
 use crate::corpus::{Corpus, CorpusError, builtin};
 use crate::interrupt::{self, Interrupt};
@@ -45,6 +48,7 @@ const MAX_PAGES: u64 = MAX_SWAP_SLOTS as u64;
 #[derive(Debug, clap::Args)]
 #[command(
     about = "Store, read and load real pages, compare every byte, and print what it took",
+    args_conflicts_with_subcommands = true,
     after_help = "\
 Without --corpus the pages are the machine's own: live memory of a workload process, programs and shared objects,
 text files. Nothing needs to be installed, and nothing is written except --json's FILE.
@@ -64,6 +68,8 @@ Exit codes: 0 every byte was right; 1 a page came back different or was refused,
 2 wrong arguments; 130 Ctrl-C, after printing what had been measured."
 )]
 pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Pages to measure with, as `zfolio capture` writes them; may be given again
     #[arg(long, value_name = "FILE.pages")]
     corpus: Vec<PathBuf>,
@@ -76,6 +82,8 @@ pub(crate) struct BenchArgs {
     /// What compresses
     #[arg(long, value_enum, default_value = "auto")]
     backend: BackendChoice,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Pages stored in one call
     #[arg(long, value_name = "SIZE", value_enum, default_value = "64K", ignore_case = true)]
     folio: FolioChoice,
@@ -102,9 +110,16 @@ pub(crate) struct BenchArgs {
     json: Option<PathBuf>,
 }
 
+/// Benchmarks of a part of the store.
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    Engine(engine::EngineArgs),
+}
+
 impl BenchArgs {
     /// What the arguments alone tell to be impossible.
     pub(crate) fn check(&self) -> Result<(), String> {
+        self.device.check(self.backend, self.threads)?;
         match self.pages {
             Some(pages) if u64::from(plan::folios(pages as u32, self.folio.pages())) < self.threads => {
                 Err(format!(
@@ -193,6 +208,7 @@ pub(crate) struct Setup {
     pages: Option<u64>,
     codec: Option<CodecChoice>,
     backend: BackendChoice,
+    device: DeviceArgs,
     folio_pages: u32,
     window: usize,
     threads: usize,
@@ -209,6 +225,7 @@ impl Setup {
             pages: args.pages,
             codec: args.codec,
             backend: args.backend,
+            device: args.device.clone(),
             folio_pages: args.folio.pages(),
             window: args.window.map_or(Config::default().window, |window| window as usize),
             threads: args.threads as usize,
@@ -234,6 +251,9 @@ impl Outcome<'_> {
 
 /// Runs the command.
 pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, BenchError> {
+    if let Some(Part::Engine(args)) = &args.part {
+        return engine::run(args, interrupt);
+    }
     let sides = if args.ab.is_empty() { None } else { Some(ab::setups(args).map_err(BenchError::Sides)?) };
     let setup = Setup::new(args);
     let json_error = |error| BenchError::Json { path: args.json.clone().unwrap_or_default(), error };

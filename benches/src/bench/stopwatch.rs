@@ -4,7 +4,8 @@
 //! latency of each; the thread's CPU clock, a system call, only around the chunk. What happens between chunks
 //! (preparing folios, comparing pages with their source) is in no number.
 //!
-//! Time is the thread's: on a modelled device with the replay clock it stands still inside the model.
+//! With a modelled device on the replay clock, time stands still inside the model and while the thread is kept from
+//! running; otherwise it is the wall's.
 
 use std::time::Duration;
 

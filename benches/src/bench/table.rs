@@ -21,13 +21,15 @@ pub(crate) fn header(setup: &Setup, outcome: &Outcome<'_>) -> String {
         "zfolio {}{commit} bench, {}\n\
          machine   {}\n\
          backend   {}\n\
-         codec     {}\n\
+         {}codec     {}\n\
          setup     folios of {}, window {}{}, {}, {}{}\n\
          figures   median [min..max] over rounds; every byte that came back was compared with its source\n{}",
         env!("CARGO_PKG_VERSION"),
         setup.measured_at,
         setup.machine,
         wrapped(&variant.backend_report),
+        (setup.device.describe(setup.backend))
+            .map_or(String::new(), |model| format!("model     {}\n", wrapped(&model))),
         codec_line(setup, outcome),
         folio(setup.folio_pages),
         setup.window,
@@ -54,7 +56,7 @@ fn codec_line(setup: &Setup, outcome: &Outcome<'_>) -> String {
 }
 
 /// A long sentence in lines below each other, beside the titles.
-fn wrapped(text: &str) -> String {
+pub(crate) fn wrapped(text: &str) -> String {
     const WIDTH: usize = 120 - 10;
     let mut lines = String::new();
     let mut width = 0;

@@ -1,10 +1,10 @@
 //! A store to measure: one method of compressing, with the rest of the configuration alike.
 
 use zfolio::{Config, Limit, Zswap};
-use zfolio_accel::{Backend, Method, PAGE_SIZE};
+use zfolio_accel::{Method, PAGE_SIZE, Topology};
 
 use super::worker::SWAP_TYPE;
-use super::{BenchError, Setup};
+use super::{BenchError, Setup, device};
 
 /// What `--codec` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -40,17 +40,6 @@ impl CodecChoice {
     }
 }
 
-/// What `--backend` asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum BackendChoice {
-    /// The best this machine has; the table says which and why
-    Auto,
-    /// Intel IAA, driven directly; an error where there is none
-    Direct,
-    /// The CPU
-    Software,
-}
-
 /// A store and how it came to be as it is. Its arena stays warm from round to round.
 pub(crate) struct Variant {
     pub(crate) zswap: Zswap,
@@ -64,8 +53,7 @@ pub(crate) struct Variant {
 impl Variant {
     /// Opens the stores to compare: what `--codec` names, or three codecs when it is not given.
     pub(crate) fn open_all(setup: &Setup, pages: u32) -> Result<Vec<Self>, BenchError> {
-        // A device has one codec, and there is nothing to compare.
-        if setup.codec.is_some() || setup.backend == BackendChoice::Direct {
+        if setup.codec.is_some() || setup.backend.is_device() {
             return Ok(vec![Self::open_one(setup, pages)?]);
         }
         let compared = "compared with the other codecs, as none was asked for";
@@ -77,6 +65,7 @@ impl Variant {
     pub(crate) fn open_one(setup: &Setup, pages: u32) -> Result<Self, BenchError> {
         match setup.codec.and_then(CodecChoice::method) {
             Some(method) => Self::open(Some(method), "asked for", setup, pages),
+            None if setup.backend.is_device() => Self::open(None, "the device's", setup, pages),
             None => Self::open(None, Method::best().1, setup, pages),
         }
     }
@@ -87,19 +76,25 @@ impl Variant {
         setup: &Setup,
         pages: u32,
     ) -> Result<Self, BenchError> {
-        let backend = match setup.backend {
-            BackendChoice::Auto => Backend::Auto,
-            BackendChoice::Direct => Backend::Direct,
-            BackendChoice::Software => Backend::Software,
-        };
         // The default, a share of memory, may be less than the corpus; a full pool is not what is measured.
         let memory_bytes = setup.machine.memory_bytes.max(u64::from(pages) * 2 * PAGE_SIZE as u64);
         let max_pool = Limit::Bytes(memory_bytes);
         // A warm round is warm all through, whatever the size of the corpus.
         let warm_bytes = memory_bytes;
-        let config =
-            Config { backend, method, window: setup.window, max_pool, warm_bytes, ..Config::default() };
-        let zswap = Zswap::new(config).map_err(|error| BenchError::Store(error.to_string()))?;
+        let config = Config {
+            backend: setup.backend.backend(),
+            method,
+            window: setup.window,
+            max_pool,
+            warm_bytes,
+            ..Config::default()
+        };
+        let error = |error: &dyn std::fmt::Display| BenchError::Store(error.to_string());
+        let topology = Topology::read(&config.sysfs).map_err(|reason| error(&reason))?;
+        let model = setup.device.model(setup.backend);
+        let channels = device::channels(setup.backend, method, setup.window, &topology, model.as_ref());
+        let channels = channels.map_err(BenchError::Store)?;
+        let zswap = Zswap::with_channels(config, &topology, channels).map_err(|reason| error(&reason))?;
         zswap.swapon(SWAP_TYPE, pages).map_err(|error| BenchError::Store(error.to_string()))?;
         let backend_report = zswap.backend_report().to_string();
         let backend = backend_report.split([' ', ':', '(']).next().unwrap_or_default().to_owned();

@@ -23,7 +23,7 @@ use idxd_sys::Descriptor;
 pub use queue::SoftwareError;
 use state::State;
 
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::{self, Clock, Section};
 use crate::timing::{Method, Nanos};
 use crate::{Memory, Summary};
 
@@ -61,8 +61,6 @@ const PAUSE: Nanos = 25;
 /// Devices in software.
 pub struct Model {
     state: Mutex<State>,
-    /// The time, on the replay clock.
-    watch: Option<Stopwatch>,
     /// On the replay clock: nothing is to be seen before.
     next_due: AtomicU64,
     memory: SharedMemory,
@@ -72,9 +70,11 @@ pub struct Model {
 impl Model {
     /// The devices of `config`, which reach memory through `memory`.
     pub fn new(config: ModelConfig, memory: SharedMemory) -> Arc<Model> {
-        let watch = (config.clock == Clock::Replay).then(Stopwatch::default);
         let next_due = AtomicU64::new(Nanos::MAX);
-        Arc::new(Model { state: Mutex::new(State::new(&config)), watch, next_due, memory, config })
+        if config.clock == Clock::Replay {
+            clock::use_replay();
+        }
+        Arc::new(Model { state: Mutex::new(State::new(&config)), next_due, memory, config })
     }
 
     /// What it was made of.
@@ -112,18 +112,18 @@ impl Model {
     /// Lets the device go on, as the instruction PAUSE lets it. Stepped: to the next record it writes, but by no
     /// more than ten microseconds. Replay: what has become due is to be seen.
     pub fn pause(&self) {
-        match &self.watch {
-            None => self.lock().step(&*self.memory),
-            Some(watch) if watch.now() < self.next_due.load(Ordering::Relaxed) => {}
-            Some(_) => self.at_work(|state| state.advance(&*self.memory, state.now() + PAUSE)),
+        match self.config.clock {
+            Clock::Stepped => self.lock().step(&*self.memory),
+            Clock::Replay if clock::now() < self.next_due.load(Ordering::Relaxed) => {}
+            Clock::Replay => self.at_work(|state| state.advance(&*self.memory, state.now() + PAUSE)),
         }
     }
 
     /// The model's time.
     pub fn now(&self) -> Duration {
-        Duration::from_nanos(match &self.watch {
-            None => self.lock().now(),
-            Some(watch) => watch.now(),
+        Duration::from_nanos(match self.config.clock {
+            Clock::Stepped => self.lock().now(),
+            Clock::Replay => clock::now(),
         })
     }
 
@@ -179,8 +179,10 @@ impl Model {
     /// Does `work` with the state. On the replay clock time stands still meanwhile, and goes on where `work`
     /// leaves the state's.
     fn at_work<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-        let Some(watch) = &self.watch else { return work(&mut self.lock()) };
-        let section = watch.stop();
+        if self.config.clock == Clock::Stepped {
+            return work(&mut self.lock());
+        }
+        let section = Section::enter();
         let mut state = self.lock();
         state.advance(&*self.memory, section.now());
         let result = work(&mut state);

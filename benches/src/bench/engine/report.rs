@@ -1,0 +1,154 @@
+//! What the lanes found, for people and as JSON lines.
+
+use std::fmt::Write;
+use std::io;
+
+use serde_json::{Value, json};
+use zfolio_accel::PAGE_SIZE;
+
+use super::EngineArgs;
+use super::lane::{Lane, LaneCounts, Prepared};
+use crate::bench::figures::Spread;
+use crate::bench::table::wrapped;
+use crate::corpus::Corpus;
+use crate::machine::Machine;
+use crate::quantity::plural;
+
+/// What all figures are of.
+pub(crate) struct Heading<'a> {
+    pub(crate) args: &'a EngineArgs,
+    pub(crate) machine: &'a Machine,
+    pub(crate) measured_at: &'a str,
+    pub(crate) corpus: &'a Corpus,
+    pub(crate) prepared: &'a Prepared,
+}
+
+/// The report for people, at most 120 columns.
+pub(crate) fn text(heading: &Heading<'_>, lanes: &[Lane]) -> String {
+    let Heading { args, machine, measured_at, corpus, prepared } = heading;
+    let commit = crate::bench::COMMIT.map(|commit| format!(" (commit {commit})")).unwrap_or_default();
+    let mut text = format!(
+        "zfolio {}{commit} bench engine, {measured_at}\nmachine   {machine}\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "backend   {}", wrapped(lanes[0].channels.report()));
+    if let Some(modelled) = args.device.describe(args.backend) {
+        let _ = writeln!(text, "model     {}", wrapped(&modelled));
+    }
+    let _ = writeln!(
+        text,
+        "corpus    {}: {} that are not same-filled, sha256 {}\nsetup     {}, {} in a call, {}, windows interleaved\n\
+         figures   median [min..max] over rounds; every answer was checked by software\n",
+        crate::printable(&corpus.name),
+        plural(prepared.pages.len() as u64, "page"),
+        corpus.facts.short_sha256(),
+        args.op.name(),
+        plural(u64::from(args.folio.pages()), "page"),
+        plural(u64::from(args.rounds), "round"),
+    );
+    let _ = writeln!(
+        text,
+        "{:>6}  {:>26}  {:>8}  {:>9}  {:>10}  {:>14}  {:>6}",
+        "window", "ns a page", "x first", "in flight", "queue full", "software pages", "ratio"
+    );
+    let first = spread(lanes[0].times.clone());
+    for lane in lanes {
+        let counts = lane.counts();
+        let Some(Spread { median, min, max }) = spread(lane.times.clone()) else { continue };
+        let speed_up = paired(&lanes[0].times, &lane.times).or(first.map(|first| first.median / median));
+        let _ = writeln!(
+            text,
+            "{:>6}  {:>26}  {:>8}  {:>9}  {:>10}  {:>14}  {:>6.3}",
+            lane.window,
+            format!("{median:.0} [{min:.0}..{max:.0}]"),
+            speed_up.map_or(String::new(), |times| format!("{times:.2}")),
+            counts.effective_window().map_or("-".to_owned(), |window| format!("{window:.2}")),
+            counts.queue_full,
+            counts.software_pages,
+            ratio(lane, prepared),
+        );
+    }
+    if lanes.iter().any(|lane| lane.model.is_some()) {
+        let _ = writeln!(text, "\nin flight in the devices when a descriptor was taken, itself counted:");
+        for lane in lanes {
+            let _ = writeln!(text, "{:>6}  {}", lane.window, histogram(&lane.counts()));
+        }
+    }
+    let worked_out: u64 = lanes.iter().map(|lane| lane.counts().worked_out).sum();
+    if worked_out != 0 && args.device.describe(args.backend).is_some() {
+        let _ = writeln!(text, "\nnote: {worked_out} answers had to be worked out in rounds that count");
+    }
+    text
+}
+
+/// A line for each window.
+pub(crate) fn json(heading: &Heading<'_>, lanes: &[Lane]) -> io::Result<String> {
+    let Heading { args, machine, measured_at, corpus, prepared } = heading;
+    let mut text = String::new();
+    for lane in lanes {
+        let (counts, spread) = (lane.counts(), spread(lane.times.clone()));
+        let number = |f: fn(&Spread) -> f64| spread.as_ref().map_or(Value::Null, |spread| json!(f(spread)));
+        let last = counts.in_flight.iter().rposition(|&count| count != 0).map_or(0, |last| last + 1);
+        let line = json!({
+            "kind": "engine",
+            "op": args.op.name(),
+            "window": lane.window,
+            "ns_per_page": number(|spread| spread.median),
+            "ns_per_page_min": number(|spread| spread.min),
+            "ns_per_page_max": number(|spread| spread.max),
+            "effective_window": counts.effective_window(),
+            "in_flight": &counts.in_flight[..last],
+            "queue_full": counts.queue_full,
+            "software_pages": counts.software_pages,
+            "wrong_answers": lane.wrong,
+            "ratio": ratio(lane, prepared),
+            "backend_report": lane.channels.report(),
+            "model": args.device.describe(args.backend),
+            "rounds": args.rounds,
+            "call_pages": args.folio.pages(),
+            "pages": prepared.pages.len(),
+            "corpus": corpus.name,
+            "corpus_sha256": corpus.facts.sha256,
+            "version": env!("CARGO_PKG_VERSION"),
+            "commit": crate::bench::COMMIT,
+            "measured_at": measured_at,
+            "cpu_model": machine.cpu_model,
+            "kernel": machine.kernel,
+        });
+        text += &serde_json::to_string(&line)?;
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn ratio(lane: &Lane, prepared: &Prepared) -> f64 {
+    (prepared.pages.len() * PAGE_SIZE) as f64 / lane.compressed_bytes.max(1) as f64
+}
+
+fn spread(times: Vec<f64>) -> Option<Spread> {
+    crate::bench::figures::spread(times)
+}
+
+/// The median over rounds of how many times as fast the second is as the first in the same round.
+fn paired(first: &[f64], second: &[f64]) -> Option<f64> {
+    let times = first.iter().zip(second).map(|(first, second)| first / second).collect();
+    spread(times).map(|spread| spread.median)
+}
+
+/// Shares of numbers in flight, those above 2 by powers of two.
+fn histogram(counts: &LaneCounts) -> String {
+    let all: u64 = counts.in_flight.iter().sum();
+    let mut parts = Vec::new();
+    let mut from = 1;
+    while from < counts.in_flight.len() && all != 0 {
+        let to = (from.next_power_of_two().max(from)).min(counts.in_flight.len() - 1);
+        let sum: u64 = counts.in_flight[from..=to].iter().sum();
+        if sum != 0 {
+            let name = if from == to { from.to_string() } else { format!("{from}-{to}") };
+            parts.push(format!("{name}: {:.0} %", sum as f64 * 100.0 / all as f64));
+        }
+        from = to + 1;
+    }
+    parts.join(", ")
+}
