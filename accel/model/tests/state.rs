@@ -195,7 +195,7 @@ fn codes_of_a_header_can_be_kept_for_bodies_without_one() {
     let page = &pages()[1];
     let whole = dynamic(page);
     let space = Space::new(&whole, 4096);
-    // Where the header ends is known from its accumulator bits; here: by trying, the shortest prefix that ends among symbols.
+    // The header's length: that of the shortest prefix after which the device is among symbols.
     let header_bits = (1..2048_u32)
         .find(|&bits| {
             space.aecs.borrow_mut().fill(0);

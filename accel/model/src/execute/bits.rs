@@ -1,7 +1,7 @@
 //! The decompressor's input: bits that the AECS held back, then those of source 1, less the ignored ones at its end.
 //!
-//! Bits wait in one word. Whoever takes fewer than [`Bits::WAITING`] at a time needs to ask for them once only, and can leave what is too few
-//! for a whole symbol where it is: what waits at the end goes back to the AECS.
+//! Bits wait in one word. Whoever takes no more than [`Bits::WAITING`] at a time asks for them once only, and leaves what is
+//! too few for a whole symbol where it is: what waits at the end goes back to the AECS.
 
 use super::access::{Access, CHUNK};
 use super::stop::Stop;

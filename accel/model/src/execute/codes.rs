@@ -29,7 +29,8 @@ impl Code {
     pub(crate) const EMPTY: Code =
         Code { short: [0; 1 << SHORT], sorted: [0; LITERAL_PLACES], count: [0; 16] };
 
-    /// Makes this the code whose symbols have these lengths, each below 16. A code with fewer codes than there is room for is one too.
+    /// Makes this the code whose symbols have these lengths, each below 16. There may be fewer codes than there is room
+    /// for.
     pub(crate) fn set(&mut self, lengths: &[u8]) -> Result<(), Oversubscribed> {
         self.count = [0; 16];
         for &len in lengths {

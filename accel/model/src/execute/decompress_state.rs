@@ -1,7 +1,7 @@
 //! The decompress AECS: where a descriptor left off, as bytes.
 //!
-//! Fields that software sets stand where the layout has them. What only the device reads (code lengths, a match that did not fit) is kept in fields that
-//! are the device's own.
+//! Fields that software sets stand where the layout has them. What only the device reads (code lengths, a match that did
+//! not fit) is kept in fields that are the device's own.
 
 use std::mem::offset_of;
 

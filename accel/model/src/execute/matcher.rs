@@ -3,8 +3,8 @@
 //!
 //! The geometry is that of the device's dictionaries; how it searches is not published. A better search than the
 //! device's would flatter it, so this one is held back until pages come out about 1 % larger than those of Intel's
-//! software with a dynamic header: a match is taken where it is found, it is good enough with eight bytes, and positions within it
-//! are not remembered. With them, and the longest match, pages were 2 to 4 % smaller than Intel's.
+//! software with a dynamic header: a match is taken where it is found, it is good enough with eight bytes, and
+//! positions within it are not remembered. With them, and the longest match, pages were 2 to 4 % smaller than Intel's.
 
 use super::access::Access;
 use super::checksum::Checksums;
