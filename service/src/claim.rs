@@ -29,7 +29,7 @@ use crate::zswap::Zswap;
 
 mod reclaim;
 
-pub(crate) use reclaim::{DeviceIo, Freed, Writing};
+pub(crate) use reclaim::{DeviceIo, Freed, NoRoom, Writing};
 
 /// The locked slots of a folio that is being stored. Dropping it unpublished erases them all, older entries
 /// included: the caller of the failed store writes these pages elsewhere, and an old entry would hide them.

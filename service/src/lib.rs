@@ -32,6 +32,7 @@
 
 mod check;
 mod claim;
+mod compact;
 mod config;
 mod counters;
 mod entry;
@@ -47,6 +48,7 @@ mod lru;
 pub mod micro;
 mod nodes;
 mod park;
+mod prometheus;
 mod reclaimer;
 mod shrink;
 mod stats;
@@ -61,11 +63,12 @@ mod zsmalloc;
 mod zswap;
 
 pub use check::CheckError;
+pub use compact::{Compacted, Repaired};
 pub use config::{Config, Incompressible, Limit};
 pub use error::{InvalidateError, LoadError, NewError, ShrinkError, StoreError, SwapoffError, SwaponError};
 pub use folio::{Folio, FolioError, MAX_FOLIO_PAGES, SwapEntry, TenantId};
 pub use reclaimer::{Reclaimer, ReclaimerConfig};
-pub use shrink::{Compacted, ShrinkBudget, Shrunk};
+pub use shrink::{ShrinkBudget, Shrunk};
 pub use stats::{NodeStats, Stats};
 pub use swap::{Stored, Swap, SwapError};
 pub use swap_device::{FileDevice, MemoryDevice, PageWrite, SwapDevice};

@@ -14,7 +14,7 @@ use crate::leaf::Leaf;
 use crate::lru::{List, Run};
 use crate::park::ParkingLot;
 use crate::sync::{AtomicU32, Ordering};
-use crate::word::{EMPTY, Slot};
+use crate::word::{EMPTY, ON_DEVICE, Slot, is_entry};
 use crate::zsmalloc::RawObject;
 use zfolio_accel::NodeId;
 
@@ -291,5 +291,127 @@ fn leaf_lock_has_one_holder_and_every_sleeper_is_woken() {
         others.into_iter().for_each(|other| other.join().unwrap());
         // Loom watches the value: two guards at a time would be found even if they did not lose a count.
         assert_eq!(*leaf.lock(), 3);
+    });
+}
+
+/// A page of slot 0 whose bytes are one number, and the device that it is written to.
+struct Tiers {
+    shelf: Shelf,
+    version: AtomicU32,
+    device: AtomicU32,
+}
+
+impl Tiers {
+    fn new() -> Arc<Tiers> {
+        let (version, device) = (AtomicU32::new(0), AtomicU32::new(0));
+        Arc::new(Tiers { shelf: Shelf::new(), version, device })
+    }
+
+    fn store(&self, version: u32) -> u32 {
+        let (shelf, slot) = (&self.shelf, &self.shelf.slots[0]);
+        shelf.lock(0);
+        if is_entry(slot.id()) {
+            shelf.list.remove(&shelf.slab, slot.id(), shelf.slab.at(slot.id()), LEN);
+        }
+        self.version.store(version, Ordering::Relaxed);
+        let mut entries = shelf.list.take_entries(&shelf.slab).expect("there is memory");
+        let (id, entry) = entries.pop(&shelf.slab).expect("at least one");
+        shelf.list.give_entries(&shelf.slab, entries);
+        entry.set_owner(SwapEntry::new(0, 0), 0, TenantId(0));
+        entry.set_object(RawObject { zspage: 0, index: 0, len: LEN as u16 }, None, 0);
+        let mut run = Run::default();
+        run.push(id, entry, LEN);
+        shelf.list.add(&shelf.slab, run);
+        slot.unlock(&shelf.lot, id);
+        id
+    }
+
+    /// The page, taken out, from RAM or from the device.
+    fn load(&self) -> Option<u32> {
+        let (shelf, slot) = (&self.shelf, &self.shelf.slots[0]);
+        shelf.lock(0);
+        let version = match slot.id() {
+            EMPTY => None,
+            ON_DEVICE => Some(self.device.load(Ordering::Relaxed)),
+            _ => Some(self.version.load(Ordering::Relaxed)),
+        };
+        if is_entry(slot.id()) {
+            shelf.remove(0);
+        } else {
+            slot.unlock(&shelf.lot, EMPTY);
+        }
+        version
+    }
+
+    /// As the shrinker does it, with a write that succeeds or not.
+    fn write_back(&self, succeeds: bool) {
+        let (shelf, slot) = (&self.shelf, &self.shelf.slots[0]);
+        let Some(id) = shelf.list.candidate(&shelf.slab, &mut 3, |id, _| slot.try_lock_without_io(id)) else {
+            return;
+        };
+        let (entry, version) = (shelf.slab.at(id), self.version.load(Ordering::Relaxed));
+        entry.mark_writing();
+        slot.unlock_with_io(&shelf.lot);
+        self.device.store(version, Ordering::Relaxed);
+        if !succeeds || !slot.try_lock_holding(id) {
+            slot.end_io(&shelf.lot);
+        } else if entry.is_writing() {
+            shelf.list.remove(&shelf.slab, id, entry, LEN);
+            slot.unlock_after_io(&shelf.lot, ON_DEVICE);
+        } else {
+            slot.unlock_after_io(&shelf.lot, id);
+        }
+    }
+}
+
+#[test]
+fn newer_page_survives_the_write_of_the_older_whatever_entry_it_has() {
+    for succeeds in [true, false] {
+        model(3, move || {
+            let tiers = Tiers::new();
+            let old = tiers.store(1);
+            let shrinker = {
+                let tiers = Arc::clone(&tiers);
+                thread::spawn(move || tiers.write_back(succeeds))
+            };
+            assert_eq!(tiers.load(), Some(1));
+            let new = tiers.store(2);
+            assert_eq!(old, new, "else this test is of less");
+            shrinker.join().unwrap();
+            assert!(!tiers.shelf.slots[0].in_writeback());
+            assert_eq!((tiers.load(), tiers.load()), (Some(2), None), "the older page came back");
+        });
+    }
+}
+
+#[test]
+fn replaced_page_is_not_freed_for_the_write_of_the_one_before() {
+    model(3, || {
+        let tiers = Tiers::new();
+        tiers.store(1);
+        let shrinker = {
+            let tiers = Arc::clone(&tiers);
+            thread::spawn(move || tiers.write_back(true))
+        };
+        tiers.store(2);
+        shrinker.join().unwrap();
+        assert_eq!((tiers.load(), tiers.load()), (Some(2), None));
+    });
+}
+
+#[test]
+fn of_two_shrinkers_one_writes_a_page() {
+    model(2, || {
+        let tiers = Tiers::new();
+        tiers.store(1);
+        let shrinker = {
+            let tiers = Arc::clone(&tiers);
+            thread::spawn(move || tiers.write_back(true))
+        };
+        tiers.write_back(true);
+        shrinker.join().unwrap();
+        assert!(!tiers.shelf.slots[0].in_writeback());
+        tiers.shelf.assert_holds(u64::from(is_entry(tiers.shelf.slots[0].id())));
+        assert_eq!((tiers.load(), tiers.load()), (Some(1), None));
     });
 }

@@ -21,7 +21,6 @@ use crate::folio::{SwapEntry, TenantId};
 use crate::lru::List;
 use crate::swap_device::{PageWrite, SwapDevice};
 use crate::sync::Ordering;
-use crate::zsmalloc::Compaction;
 use crate::zswap::Zswap;
 
 /// Slots held at once while their pages are decompressed.
@@ -124,47 +123,6 @@ impl Zswap {
         let mut shrinker = Shrinker::new(self, node, budget);
         shrinker.run(bytes);
         Ok(shrinker.shrunk)
-    }
-}
-
-/// What a call of [`Zswap::compact`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Compacted {
-    /// Bytes that went back to the kernel.
-    pub released_bytes: u64,
-    /// Pages whose compressed bytes were moved.
-    pub moved_pages: u64,
-    /// Those bytes.
-    pub moved_bytes: u64,
-}
-
-impl Zswap {
-    /// Moves compressed pages of node `nid` together, for `time` at most, and gives the memory between them back to the
-    /// kernel. The next call goes on where this one ends. Loads and stores go on meanwhile, and what they have at the
-    /// moment stays where it is.
-    ///
-    /// # Errors
-    /// See [`ShrinkError`].
-    pub fn compact(&self, nid: NodeId, time: Duration) -> Result<Compacted, ShrinkError> {
-        if self.fork.is_child() {
-            return Err(ShrinkError::Forked);
-        }
-        let node = self.nodes.index_of(nid).ok_or(ShrinkError::NoSuchNode { nid })?;
-        let compaction = self.compact_node(node, u64::MAX, Instant::now().checked_add(time));
-        Ok(Compacted {
-            released_bytes: compaction.released_pages * PAGE_SIZE as u64,
-            moved_pages: compaction.moved_objects,
-            moved_bytes: compaction.moved_bytes,
-        })
-    }
-
-    fn compact_node(&self, node: usize, enough_pages: u64, deadline: Option<Instant>) -> Compaction {
-        let mut compaction = Compaction { deadline, enough_pages, ..Compaction::default() };
-        let hold =
-            |owner, zspage, index, work: &mut dyn FnMut(_) -> _| self.hold_object(owner, zspage, index, work);
-        self.pool.compact(node, &hold, &mut compaction);
-        compaction
     }
 }
 

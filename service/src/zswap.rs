@@ -48,6 +48,8 @@ pub struct Zswap {
     pub(crate) incompressible: Incompressible,
     /// By node index: where the shrinker goes on among the tenants.
     pub(crate) reclaim_cursors: Box<[AtomicU32]>,
+    /// By node index: the zspage at which the repair of misplaced pages goes on.
+    pub(crate) repair_cursors: Box<[AtomicU32]>,
     lock_timeout: Duration,
 }
 
@@ -93,8 +95,8 @@ impl Zswap {
             fork: Arc::clone(&fork),
         })
         .map_err(|OutOfMemory| NewError::OutOfMemory)?;
-        let reclaim_cursors = nodes.nids().iter().map(|_| AtomicU32::new(0));
-        let reclaim_cursors: Box<[AtomicU32]> = reclaim_cursors.collect();
+        let cursors = || -> Box<[AtomicU32]> { nodes.nids().iter().map(|_| AtomicU32::new(0)).collect() };
+        let (reclaim_cursors, repair_cursors) = (cursors(), cursors());
         Ok(Zswap {
             tree: Tree::new(),
             lot: ParkingLot::new(),
@@ -110,6 +112,7 @@ impl Zswap {
             max_compressed_len: config.max_compressed_len,
             incompressible: config.incompressible,
             reclaim_cursors,
+            repair_cursors,
             lock_timeout: config.lock_timeout,
         })
     }

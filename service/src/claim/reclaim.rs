@@ -6,6 +6,7 @@ use crate::claim::SlotGuard;
 use crate::counters::Counter;
 use crate::entry::{Contents, Entry};
 use crate::folio::SwapEntry;
+use crate::lru::Run;
 use crate::park::TimedOut;
 use crate::word::{ON_DEVICE, Slot};
 use crate::zsmalloc::RawObject;
@@ -20,6 +21,10 @@ pub(crate) struct Freed {
     /// Pages that went back to the kernel.
     pub(crate) released_pages: u64,
 }
+
+/// The node has no memory for what belongs there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoRoom;
 
 /// A page that is being written to the swap device: W is set, and nobody holds the slot for it. Dropping it ends the
 /// write and leaves the slot as it is.
@@ -163,6 +168,38 @@ impl Zswap {
             }
             None => false,
         }
+    }
+
+    /// Moves the object of a page to the node that the page came from, if it is not there and nobody has it at the
+    /// moment: how many bytes. `Err` if that node has no room.
+    pub(crate) fn bring_home(&self, owner: u32, zspage: u32, index: u16) -> Result<u64, NoRoom> {
+        let guard = SlotGuard::try_lock_object(self, owner, zspage, index);
+        let Some((guard, entry)) = guard.and_then(|guard| guard.entry.map(|entry| (guard, entry))) else {
+            return Ok(0);
+        };
+        let Contents::Object { object, codec, crc } = entry.contents() else { return Ok(0) };
+        let header = self.pool.header(object);
+        let (node, home, len) = (header.node(), entry.home(), u64::from(object.len));
+        if node == home {
+            return Ok(0);
+        }
+        // SAFETY: the guard holds the slot of the page that owns the object, and only its holder frees or moves it.
+        let bytes = unsafe { self.pool.bytes(header, object) };
+        let moved = self.pool.store(bytes, home, owner).map_err(|_| NoRoom)?;
+        if self.pool.node_of(moved.raw()) != home {
+            return Err(NoRoom);
+        }
+        self.lru_list((entry.tenant(), node)).remove(&self.slab, owner, entry, len);
+        entry.set_object(moved.into_raw(), codec, crc);
+        let mut run = Run::default();
+        run.push(owner, entry, len);
+        self.lru_list((entry.tenant(), home)).add(&self.slab, run);
+        self.counters.sub(Counter::MisplacedPages, 1);
+        // SAFETY: the entry has the other object now, so nobody frees this one again; `bytes` is not used any more, and
+        // the guard keeps others from borrowing.
+        unsafe { self.pool.free_raw(header, object) };
+        drop(guard);
+        Ok(len)
     }
 
     /// Frees a published entry, and gives memory that is empty then back to the kernel. The caller holds its slot.

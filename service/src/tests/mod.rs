@@ -5,6 +5,7 @@ mod failure;
 mod model;
 mod nodes;
 mod shrink;
+mod soak;
 mod swap;
 mod tenants;
 mod threads;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Fails now and then.
-struct Moody(MemoryDevice, AtomicU64);
+pub(crate) struct Moody(pub(crate) MemoryDevice, pub(crate) AtomicU64);
 
 impl SwapDevice for Moody {
     fn write(&self, entry: SwapEntry, page: &PageBytes) -> io::Result<()> {
@@ -37,7 +37,7 @@ impl SwapDevice for Moody {
 const SLOTS: usize = 64;
 
 /// One thread with slots of its own: what it stored last is what it finds, wherever that is.
-fn work(swap: &Swap, thread: usize, operations: usize) {
+pub(crate) fn work(swap: &Swap, thread: usize, operations: usize) {
     let mut random = Random::new(thread as u64 + 100);
     let base = thread * SLOTS;
     let mut pages: Vec<Option<PageBytes>> = vec![None; SLOTS];

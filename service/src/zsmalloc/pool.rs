@@ -414,6 +414,11 @@ pub(crate) struct Object<'p> {
 }
 
 impl Object<'_> {
+    /// The object's name.
+    pub(crate) fn raw(&self) -> RawObject {
+        self.raw
+    }
+
     /// The object's name, by which it is kept in an entry. It is the keeper's to take it back and free it.
     #[inline]
     pub(crate) fn into_raw(self) -> RawObject {

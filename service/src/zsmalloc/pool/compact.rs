@@ -87,6 +87,30 @@ impl ZsPool {
         }
     }
 
+    /// Calls `visit` for what are presumably objects on a node, with owner, zspage and index, going on after zspage
+    /// `from`, until it says that it is enough: then it gives the zspage to go on after. `None` at the end.
+    pub(crate) fn visit_objects(
+        &self,
+        node: usize,
+        from: u32,
+        visit: &mut dyn FnMut(u32, u32, u16) -> bool,
+    ) -> Option<u32> {
+        for id in self.arena.slots().filter(|&id| id >= from) {
+            let header = self.arena.header(id);
+            if header.in_use.load(Ordering::Relaxed) == 0 || header.node() != node {
+                continue;
+            }
+            let block = header.backrefs.load(Ordering::Relaxed);
+            for index in 0..header.bump.load(Ordering::Relaxed) {
+                let owner = self.backrefs.word(block, index).load(Ordering::Relaxed);
+                if owner & FREE == 0 && !visit(owner, id, index) {
+                    return Some(id);
+                }
+            }
+        }
+        None
+    }
+
     fn sparse(&self, state: &Class) -> Vec<Sparse> {
         let sparse = |id| {
             let header = self.arena.header(id);
