@@ -18,7 +18,7 @@
 //!     }
 //! };
 //! channels.with(Purpose::Store, |channel| channel.compress(&mut [&page].into_iter(), &mut sink));
-//! assert!(stored.len() < 64);
+//! assert!(stored.len() < zfolio_accel::PAGE_SIZE / 8);
 //! # Ok::<(), zfolio_accel::BackendError>(())
 //! ```
 
