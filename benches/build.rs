@@ -15,6 +15,8 @@ const LIBRARY: &str = "libiaa_preload.so";
 const SOURCES: [&str; 4] = ["accel/model", "accel/idxd-sys", "fallback/src", "Cargo.lock"];
 
 fn main() {
+    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");
+    tell_versions(&root);
     let out = PathBuf::from(variable("OUT_DIR"));
     let carried = out.join("preload.so");
     let platform = (variable("CARGO_CFG_TARGET_OS"), variable("CARGO_CFG_TARGET_ARCH"));
@@ -22,12 +24,24 @@ fn main() {
         // The model is for x86-64 Linux only; `zfolio emulate` says so.
         return fs::write(carried, "").expect("OUT_DIR can be written");
     }
-    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");
     for source in SOURCES {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
     let built = build(&root, &out.join("preload"));
     fs::copy(&built, &carried).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
+}
+
+/// The versions of codecs' crates, as the lock file has them: benchmarks record them.
+fn tell_versions(root: &Path) {
+    let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
+    for name in ["lz4_flex", "zlib-rs"] {
+        let version = lock
+            .split_once(&format!("name = \"{name}\"\nversion = \""))
+            .and_then(|(_, rest)| rest.split_once('"'))
+            .map_or("unknown", |(version, _)| version);
+        let name = name.replace('-', "_").to_uppercase();
+        println!("cargo::rustc-env={name}_VERSION={version}");
+    }
 }
 
 fn build(root: &Path, target_dir: &Path) -> PathBuf {

@@ -51,6 +51,39 @@ impl std::fmt::Display for Machine {
     }
 }
 
+/// Settings of the kernel that speed depends on; `None` where it does not tell.
+#[derive(Clone, Debug)]
+pub(crate) struct KernelSettings {
+    /// Who chooses the frequency of CPU 0.
+    pub(crate) governor: Option<String>,
+    /// When anonymous memory gets huge pages: always, madvise or never.
+    pub(crate) huge_pages: Option<String>,
+}
+
+impl KernelSettings {
+    pub(crate) fn read() -> Self {
+        let governor = fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").ok();
+        let huge_pages = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").ok();
+        Self {
+            governor: governor.map(|text| text.trim().to_owned()),
+            huge_pages: huge_pages.as_deref().and_then(chosen).map(str::to_owned),
+        }
+    }
+}
+
+impl std::fmt::Display for KernelSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { governor, huge_pages } = self;
+        let told = |setting: &Option<String>| setting.clone().unwrap_or_else(|| "not told".to_owned());
+        write!(f, "frequency governor {}, transparent huge pages {}", told(governor), told(huge_pages))
+    }
+}
+
+/// The word in brackets, as in `always [madvise] never`.
+fn chosen(text: &str) -> Option<&str> {
+    Some(text.split_once('[')?.1.split_once(']')?.0)
+}
+
 /// Nodes that have memory, by the kernel's own list (`0-3,8`); 1 where it has none.
 fn memory_nodes() -> usize {
     let list = fs::read_to_string("/sys/devices/system/node/has_memory").unwrap_or_default();
@@ -113,6 +146,12 @@ mod tests {
         ] {
             assert_eq!(rfc3339(seconds), date);
         }
+    }
+
+    #[test]
+    fn chosen_setting_is_the_one_in_brackets() {
+        assert_eq!(chosen("always [madvise] never\n"), Some("madvise"));
+        assert_eq!(chosen("never"), None);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The three questions to the kernel that std cannot ask. The only unsafe code of the command line.
+//! The questions to the kernel that std cannot ask. The only unsafe code of the command line.
 
 #![allow(unsafe_code)]
 
-use std::mem::MaybeUninit;
+use std::io;
+use std::mem::{MaybeUninit, size_of};
 use std::time::Duration;
 
 /// CPU time the calling thread has used so far.
@@ -15,6 +16,82 @@ pub(crate) fn thread_cpu_time() -> Duration {
     let time = unsafe { time.assume_init() };
     // The kernel gives non-negative seconds and nanoseconds below 10^9.
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// What the kernel counts of a thread beside its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ThreadUsage {
+    /// Page faults that needed no reading, and those that did.
+    pub(crate) minor_faults: u64,
+    pub(crate) major_faults: u64,
+    /// Times it gave its CPU up, and times it was made to.
+    pub(crate) voluntary_switches: u64,
+    pub(crate) involuntary_switches: u64,
+}
+
+impl ThreadUsage {
+    /// Of the calling thread, since it began.
+    pub(crate) fn now() -> Self {
+        let mut usage = MaybeUninit::<libc::rusage>::uninit();
+        // SAFETY: `usage` is writable memory of the right type, and outlives the call.
+        let status = unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) };
+        assert_eq!(status, 0, "every Linux thread's usage is counted");
+        // SAFETY: getrusage returned 0, so it has filled `usage` in.
+        let usage = unsafe { usage.assume_init() };
+        Self {
+            minor_faults: usage.ru_minflt as u64,
+            major_faults: usage.ru_majflt as u64,
+            voluntary_switches: usage.ru_nvcsw as u64,
+            involuntary_switches: usage.ru_nivcsw as u64,
+        }
+    }
+
+    /// What has been added since `earlier`.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            minor_faults: self.minor_faults - earlier.minor_faults,
+            major_faults: self.major_faults - earlier.major_faults,
+            voluntary_switches: self.voluntary_switches - earlier.voluntary_switches,
+            involuntary_switches: self.involuntary_switches - earlier.involuntary_switches,
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.minor_faults += other.minor_faults;
+        self.major_faults += other.major_faults;
+        self.voluntary_switches += other.voluntary_switches;
+        self.involuntary_switches += other.involuntary_switches;
+    }
+}
+
+/// CPUs that the kernel's masks are read and written for.
+const MASK_CPUS: usize = 8 * size_of::<libc::cpu_set_t>();
+
+/// The CPUs that the calling thread may run on, in order.
+pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: a mask is an array of integers, for which zeros are a value.
+    let mut mask: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: writes the mask, whose length it is told.
+    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut mask) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the number of the CPU is below that of the mask's bits.
+    Ok((0..MASK_CPUS).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &mask) }).collect())
+}
+
+/// Lets the calling thread, and those it starts from now on, run on these CPUs only.
+pub(crate) fn run_on(cpus: &[usize]) -> io::Result<()> {
+    // SAFETY: a mask is an array of integers, for which zeros are a value.
+    let mut mask: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
+    for &cpu in cpus.iter().filter(|&&cpu| cpu < MASK_CPUS) {
+        // SAFETY: the number of the CPU is below that of the mask's bits.
+        unsafe { libc::CPU_SET(cpu, &mut mask) };
+    }
+    // SAFETY: reads the mask, whose length it is told.
+    match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &mask) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Asks the kernel to kill this process when the thread that started it ends, however it ends.
@@ -58,6 +135,32 @@ mod tests {
         while thread_cpu_time() - start < Duration::from_millis(25) {
             sum = std::hint::black_box(sum + 1);
         }
+    }
+
+    #[test]
+    fn touched_memory_is_counted_as_page_faults_of_the_thread_that_touched_it() {
+        let before = ThreadUsage::now();
+        // Too large for memory that the allocator has already.
+        std::hint::black_box(vec![1u8; 64 << 20]);
+        let usage = ThreadUsage::now().since(before);
+        // With huge pages it is one fault for each 512 pages.
+        assert!(usage.minor_faults >= 32, "{usage:?}");
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(ThreadUsage::now().since(before).voluntary_switches > usage.voluntary_switches);
+    }
+
+    #[test]
+    fn thread_runs_where_it_is_told_to_and_so_do_those_it_starts() {
+        let all = allowed_cpus().unwrap();
+        let last = *all.last().unwrap();
+        std::thread::spawn(move || {
+            run_on(&[last]).unwrap();
+            let started = std::thread::spawn(|| allowed_cpus().unwrap());
+            assert_eq!((allowed_cpus().unwrap(), started.join().unwrap()), (vec![last], vec![last]));
+        })
+        .join()
+        .unwrap();
+        assert_eq!(allowed_cpus().unwrap(), all);
     }
 
     #[test]

@@ -40,6 +40,11 @@ impl Sample {
         self.0.len()
     }
 
+    /// The least and the greatest value.
+    pub(crate) fn range(&self) -> (f64, f64) {
+        (self.0[0], self.0[self.len() - 1])
+    }
+
     /// The values after `f`; none if no value is finite then.
     pub(crate) fn map(&self, f: impl Fn(f64) -> f64) -> Option<Sample> {
         Sample::new(self.0.iter().copied().map(f).collect())
@@ -48,6 +53,35 @@ impl Sample {
     /// The middle value, or the mean of the two middle ones.
     pub(crate) fn median(&self) -> f64 {
         middle(&self.0)
+    }
+
+    /// How far values lie from the median: the median of their distances to it (MAD).
+    pub(crate) fn mad(&self) -> f64 {
+        let median = self.median();
+        self.map(|value| (value - median).abs()).map_or(0.0, |distances| distances.median())
+    }
+
+    /// Values further from the median than three standard deviations would be, if a normal distribution had this MAD.
+    pub(crate) fn outliers(&self) -> Vec<f64> {
+        let (median, far) = (self.median(), 3.0 * 1.4826 * self.mad());
+        self.0.iter().copied().filter(|value| (value - median).abs() > far).collect()
+    }
+
+    /// The median with its bootstrap interval: where the medians of samples lie that are drawn from this one, with
+    /// replacement. They need not be drawn: the middle of n draws is at most the k-th value when more than half of the
+    /// draws are, each of which is with chance k / n. Few values give all of their range.
+    pub(crate) fn median_interval(&self, level: f64) -> Interval {
+        let n = self.len();
+        let tail = (1.0 - level) / 2.0;
+        // Of an even number the lower middle one for the low end, the upper one for the high end.
+        let lower = |k: usize| binomial_at_least(n, k as f64 / n as f64, n.div_ceil(2));
+        // From how many values on is it likelier than the tail that the middle is one of them?
+        let (mut low, mut high) = (1, n);
+        while low < high {
+            let k = low.midpoint(high);
+            if lower(k) > tail { high = k } else { low = k + 1 }
+        }
+        Interval { estimate: self.median(), low: self.0[low - 1], high: self.0[n - low] }
     }
 
     /// The centre of differences that are as likely to be above it as below it (Hodges and Lehmann's), with the interval
@@ -78,6 +112,24 @@ impl Sample {
         let (low, high) = (differences[cut], differences[differences.len() - 1 - cut]);
         Some(Interval { estimate: middle(&differences), low, high })
     }
+}
+
+/// The chance that at least `wanted` of `n` coins show heads, which each does with chance `p`.
+fn binomial_at_least(n: usize, p: f64, wanted: usize) -> f64 {
+    if p >= 1.0 {
+        return 1.0;
+    }
+    // By logarithms: the first terms of many coins are too small for a number.
+    let (heads, tails) = (p.ln(), (-p).ln_1p());
+    let mut ways = 0.0;
+    let mut chance = 0.0;
+    for count in 0..=n {
+        if count >= wanted {
+            chance += (ways + count as f64 * heads + (n - count) as f64 * tails).exp();
+        }
+        ways += ((n - count) as f64 / (count + 1) as f64).ln();
+    }
+    chance
 }
 
 /// The middle of ordered values, of which there is one at least.
@@ -144,6 +196,38 @@ mod tests {
         assert_eq!(sample(&[3.0, 1.0, 2.0, 4.0, 1e9]).median(), 3.0);
         assert_eq!(sample(&[1.0, 2.0, 3.0, 1e9]).median(), 2.5);
         assert_eq!(Sample::new(vec![f64::NAN]), None);
+    }
+
+    #[test]
+    fn mad_and_outliers_do_not_follow_the_wild_value() {
+        let sample = sample(&[10.0, 11.0, 12.0, 13.0, 14.0, 90.0]);
+        assert_eq!((sample.median(), sample.mad()), (12.5, 1.5));
+        assert_eq!(sample.outliers(), [90.0]);
+    }
+
+    #[test]
+    fn median_interval_is_that_of_drawn_samples() {
+        let mut random = Random::new(11);
+        for n in [1, 2, 5, 6, 15, 24, 101] {
+            let values: Vec<f64> = (0..n).map(|_| (random.below(1000) as f64 / 100.0).exp()).collect();
+            let interval = sample(&values).median_interval(0.95);
+            let mut drawn: Vec<f64> = (0..4_000)
+                .map(|_| {
+                    sample(&(0..n).map(|_| values[random.below(n) as usize]).collect::<Vec<_>>()).median()
+                })
+                .collect();
+            drawn.sort_unstable_by(f64::total_cmp);
+            // Within it are 95 of 100, and one step further in fewer, but for what 4000 draws leave to chance.
+            let within = |low: f64, high: f64| drawn.iter().filter(|m| (low..=high).contains(m)).count();
+            assert!(within(interval.low, interval.high) >= 3_760, "{n}: {interval:?}");
+            let inside = values.iter().copied().filter(|v| (interval.low..interval.high).contains(v));
+            let next = inside.filter(|v| *v > interval.low).fold(f64::INFINITY, f64::min);
+            assert!(next > interval.high || within(next, f64::INFINITY) < 3_940, "{n}: {interval:?}");
+        }
+        assert_eq!(sample(&[3.0]).median_interval(0.95), Interval { estimate: 3.0, low: 3.0, high: 3.0 });
+        let many: Vec<f64> = (0..10_000).map(f64::from).collect();
+        let interval = sample(&many).median_interval(0.95);
+        assert!((4_890.0..4_910.0).contains(&interval.low) && interval.high < 5_110.0, "{interval:?}");
     }
 
     #[test]

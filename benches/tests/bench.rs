@@ -257,6 +257,31 @@ fn a_json_file_that_cannot_be_written_is_found_out_before_the_first_round() {
 }
 
 #[test]
+fn rounds_and_summaries_say_what_the_machine_did_meanwhile() {
+    let (_dir, path) = corpus(300);
+    let (ran, lines) = bench(&path, &["--rounds", "6", "--codec", "lz4", "--pin"]);
+    assert!(ran.stdout.contains("each thread on a CPU of its own"), "{}", ran.stdout);
+    for line in &lines {
+        for name in ["minor_faults", "major_faults", "voluntary_switches", "involuntary_switches"] {
+            assert!(line[format!("load_seq_{name}")].is_number(), "{name} in {line}");
+        }
+        assert_eq!(line["pinned_cpus"].as_array().map(Vec::len), Some(1));
+        assert!(line["library_versions"]["lz4_flex"].as_str().is_some_and(|v| v.starts_with("0.")), "{line}");
+        assert!(line.get("governor").is_some() && line.get("transparent_huge_pages").is_some());
+    }
+    // The first fill touches fresh memory: pages of a store that begins empty.
+    assert!(lines[0]["store_minor_faults"].as_u64().unwrap() > 20, "{}", lines[0]);
+    let summary = lines.last().unwrap();
+    let number = |suffix: &str| summary[format!("store_cpu_ns_per_page{suffix}")].as_f64().unwrap();
+    let order = ["_min", "_low", "", "_high", "_max"].map(number);
+    assert!(order.is_sorted(), "{order:?}");
+    assert!(number("_mad") >= 0.0 && number("_outliers") <= 2.0 && summary["noise"].is_array());
+    let ran = zfolio(&["bench", "--pin", "--threads", "1024", "--corpus", path.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("--pin needs a CPU a thread"), "{}", ran.stderr);
+}
+
+#[test]
 fn two_settings_are_compared_and_a_planted_slowdown_is_found() {
     let (_dir, path) = corpus(512);
     let json = path.with_extension("jsonl");

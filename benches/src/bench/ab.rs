@@ -178,7 +178,7 @@ fn trial(
                     .map(|worker| worker.slowed(setups[side].slow_store))
             });
             let workers = workers.collect::<Result<_, _>>().map_err(|_| no_memory(side))?;
-            Crew::start(scope, workers, interrupt).map_err(BenchError::Threads)
+            Crew::start(scope, workers, &setups[side].pins, interrupt).map_err(BenchError::Threads)
         };
         let crews = [crew(0)?, crew(1)?];
         let mut growths = [Growth::new(), Growth::new()];

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Barrier};
 use std::thread::{self, Scope};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use zfolio::Zswap;
@@ -16,6 +16,7 @@ use zfolio::Zswap;
 use super::stopwatch::{Lap, call_histogram};
 use super::worker::{Faults, Pass, Worker};
 use crate::interrupt::Interrupt;
+use crate::os::{self, ThreadUsage};
 use crate::progress::{Progress, TICK};
 use crate::quantity::count;
 
@@ -28,6 +29,10 @@ pub(crate) struct PassTime {
     pub(crate) p50_ns: u64,
     pub(crate) p99_ns: u64,
     pub(crate) max_ns: u64,
+    /// Faults and switches of all threads, in the whole of the pass: comparing pages is in it.
+    pub(crate) usage: ThreadUsage,
+    /// The whole of the pass, in the slowest thread.
+    pub(crate) elapsed: Duration,
     /// Not cut short by Ctrl-C.
     pub(crate) complete: bool,
 }
@@ -43,6 +48,8 @@ struct Answer {
     lap: Lap,
     calls: Histogram<u64>,
     faults: Faults,
+    usage: ThreadUsage,
+    elapsed: Duration,
     complete: bool,
 }
 
@@ -56,10 +63,11 @@ pub(crate) struct Crew<'a> {
 }
 
 impl<'a> Crew<'a> {
-    /// Starts a thread for each worker.
+    /// Starts a thread for each worker, each on a CPU of its own where there are `pins`.
     pub(crate) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         workers: Vec<Worker<'a>>,
+        pins: &[usize],
         interrupt: &Interrupt,
     ) -> std::io::Result<Self>
     where
@@ -69,7 +77,12 @@ impl<'a> Crew<'a> {
         let done = Arc::new(AtomicU64::new(0));
         let mut orders = Vec::new();
         let pages = workers.iter().map(Worker::pages).sum();
+        let unpinned = Unpin(if pins.is_empty() { Vec::new() } else { os::allowed_cpus()? });
         for (number, worker) in workers.into_iter().enumerate() {
+            // Threads start where their parent may run.
+            if let Some(&cpu) = pins.get(number) {
+                os::run_on(&[cpu])?;
+            }
             let (order, todo) = mpsc::channel();
             let (answer, done, interrupt) = (answer.clone(), done.clone(), interrupt.clone());
             thread::Builder::new()
@@ -77,6 +90,7 @@ impl<'a> Crew<'a> {
                 .spawn_scoped(scope, move || serve(worker, &todo, &answer, &interrupt, &done))?;
             orders.push(order);
         }
+        drop(unpinned);
         Ok(Self { orders, answers, done, pages })
     }
 
@@ -104,6 +118,8 @@ impl<'a> Crew<'a> {
             p50_ns: 0,
             p99_ns: 0,
             max_ns: 0,
+            usage: ThreadUsage::default(),
+            elapsed: Duration::ZERO,
             complete: true,
         };
         let mut calls = call_histogram();
@@ -113,6 +129,8 @@ impl<'a> Crew<'a> {
             time.pages += answer.lap.pages;
             time.wall = time.wall.max(answer.lap.wall);
             time.cpu += answer.lap.cpu;
+            time.usage.add(answer.usage);
+            time.elapsed = time.elapsed.max(answer.elapsed);
             time.complete &= answer.complete;
             calls.add(&answer.calls).expect("all histograms have the same range");
             faults.add(answer.faults);
@@ -144,6 +162,18 @@ impl<'a> Crew<'a> {
     }
 }
 
+/// Lets the thread run on these CPUs again when dropped; on none it has nothing to undo.
+struct Unpin(Vec<usize>);
+
+impl Drop for Unpin {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            // It may run on these: it did. And the thread that waits for the others need not.
+            let _ = os::run_on(&self.0);
+        }
+    }
+}
+
 /// Ends the process when a thread panics: the others would wait at the barrier for ever.
 struct EndOnPanic;
 
@@ -167,10 +197,12 @@ fn serve(
     while let Ok(Order { pass, seed, zswap, start }) = todo.recv() {
         worker.prepare(pass, seed);
         start.wait();
+        let (usage, begin) = (ThreadUsage::now(), Instant::now());
         let complete = worker.run(pass, zswap, interrupt, done);
+        let (usage, elapsed) = (ThreadUsage::now().since(usage), begin.elapsed());
         let (lap, calls) = worker.watch().finish();
         let faults = worker.take_faults();
-        if answer.send(Answer { lap, calls, faults, complete }).is_err() {
+        if answer.send(Answer { lap, calls, faults, usage, elapsed, complete }).is_err() {
             return;
         }
     }

@@ -6,6 +6,7 @@
 use super::crew::PassTime;
 use super::round::{Arena, Round};
 use super::worker::Pass;
+use crate::statistics::Sample;
 
 /// Named numbers, in the order they are written.
 pub(crate) type Figures = Vec<(String, Option<f64>)>;
@@ -36,6 +37,10 @@ fn pass_figures(prefix: &str, time: Option<&PassTime>) -> Figures {
         ("call_p50_ns", number(&|time| time.p50_ns as f64)),
         ("call_p99_ns", number(&|time| time.p99_ns as f64)),
         ("call_max_ns", number(&|time| time.max_ns as f64)),
+        ("minor_faults", number(&|time| time.usage.minor_faults as f64)),
+        ("major_faults", number(&|time| time.usage.major_faults as f64)),
+        ("voluntary_switches", number(&|time| time.usage.voluntary_switches as f64)),
+        ("involuntary_switches", number(&|time| time.usage.involuntary_switches as f64)),
     ]
     .map(|(name, value)| (format!("{prefix}_{name}"), value))
     .to_vec()
@@ -77,9 +82,12 @@ pub(crate) struct Spread {
     pub(crate) max: f64,
 }
 
-/// The numbers of several rounds.
+/// How sure the interval of a median is.
+pub(crate) const LEVEL: f64 = 0.95;
+
+/// The numbers of several rounds, each in order of size; `None` where no round has it.
 #[derive(Clone, Debug)]
-pub(crate) struct Summary(pub(crate) Vec<(String, Option<Spread>)>);
+pub(crate) struct Summary(pub(crate) Vec<(String, Option<Sample>)>);
 
 impl Summary {
     /// Passes that ran to their end count, or what there is when none did. Stores count with a warm arena once
@@ -109,24 +117,33 @@ impl Summary {
 
     /// The number of that name.
     pub(crate) fn get(&self, name: &str) -> Option<Spread> {
-        self.0.iter().find(|(other, _)| other == name)?.1
+        self.sample(name).map(Spread::of)
+    }
+
+    /// The values of that name.
+    pub(crate) fn sample(&self, name: &str) -> Option<&Sample> {
+        self.0.iter().find(|(other, _)| other == name)?.1.as_ref()
     }
 }
 
 /// Rounds side by side, each number over those rounds that have it.
-fn spreads(rounds: impl IntoIterator<Item = Figures>) -> Vec<(String, Option<Spread>)> {
+fn spreads(rounds: impl IntoIterator<Item = Figures>) -> Vec<(String, Option<Sample>)> {
     let rounds: Vec<Figures> = rounds.into_iter().collect();
     let Some(first) = rounds.first() else { return Vec::new() };
-    let spread = |place: usize| spread(rounds.iter().filter_map(|figures| figures[place].1).collect());
-    first.iter().enumerate().map(|(place, (name, _))| (name.clone(), spread(place))).collect()
+    let sample = |place: usize| Sample::new(rounds.iter().filter_map(|figures| figures[place].1).collect());
+    first.iter().enumerate().map(|(place, (name, _))| (name.clone(), sample(place))).collect()
+}
+
+impl Spread {
+    pub(crate) fn of(sample: &Sample) -> Self {
+        let (min, max) = sample.range();
+        Self { median: sample.median(), min, max }
+    }
 }
 
 /// Median, least and most; of no values there is none.
-pub(crate) fn spread(mut values: Vec<f64>) -> Option<Spread> {
-    values.sort_unstable_by(f64::total_cmp);
-    let (min, max) = (*values.first()?, *values.last()?);
-    let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
-    Some(Spread { median: (low + high) / 2.0, min, max })
+pub(crate) fn spread(values: Vec<f64>) -> Option<Spread> {
+    Sample::new(values).map(|sample| Spread::of(&sample))
 }
 
 #[cfg(test)]
@@ -136,6 +153,7 @@ mod tests {
     use super::super::round::Memory;
     use super::super::worker::Faults;
     use super::*;
+    use crate::os::ThreadUsage;
 
     fn round(number: u32, store_ms: u64, complete: bool) -> Round {
         let time = PassTime {
@@ -145,6 +163,8 @@ mod tests {
             p50_ns: 1,
             p99_ns: 2,
             max_ns: 3,
+            usage: ThreadUsage::default(),
+            elapsed: Duration::from_millis(store_ms),
             complete,
         };
         let arena = if number == 1 { Arena::Cold } else { Arena::Warm };
@@ -173,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_median_of_an_even_number_lies_between_the_middle_two() {
-        let median = |values: &[f64]| spread(values.to_vec()).map(|spread| spread.median);
+        let median = |values: &[f64]| Sample::new(values.to_vec()).map(|sample| Spread::of(&sample).median);
         assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), Some(2.5));
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[]), None);

@@ -1,7 +1,9 @@
 //! Results as JSON lines: one object a corpus, variant and round, and one summary a corpus and variant.
 //!
 //! A round is written when it ends, so a run that is killed leaves what it measured. A summary has the same
-//! names: there they are medians, with `_min` and `_max` beside them. Counts of faults are sums.
+//! names: there they are medians, with `_min`, `_max`, `_mad` (the median distance from the median), `_low` and `_high`
+//! (the bootstrap interval of the median) and `_outliers` (how many rounds lie far off; none is dropped) beside them.
+//! Counts of mismatched and rejected pages are sums.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,12 +11,14 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::{Value, json};
+use zfolio_accel::Codec;
 
 use super::figures::{self, COLD_STORE, Summary};
 use super::round::Round;
 use super::variant::Variant;
-use super::{Outcome, Setup};
+use super::{Outcome, Setup, noise};
 use crate::corpus::Corpus;
+use crate::statistics::Sample;
 
 /// One object, its names in the order they were added.
 #[derive(Default)]
@@ -93,14 +97,21 @@ impl JsonLines {
             "complete",
             outcome.rounds.len() == setup.rounds as usize && outcome.rounds.iter().all(Round::complete),
         );
-        for (name, spread) in &summary.0 {
-            line.number(name, spread.map(|spread| spread.median));
+        line.add("interval_level", figures::LEVEL);
+        line.add("noise", noise::of(setup, outcome, summary));
+        for (name, sample) in &summary.0 {
+            line.number(name, sample.as_ref().map(Sample::median));
             if name.starts_with(COLD_STORE) {
                 // There is one first fill.
                 continue;
             }
-            line.number(&format!("{name}_min"), spread.map(|spread| spread.min));
-            line.number(&format!("{name}_max"), spread.map(|spread| spread.max));
+            let interval = sample.as_ref().map(|sample| sample.median_interval(figures::LEVEL));
+            line.number(&format!("{name}_min"), sample.as_ref().map(|sample| sample.range().0));
+            line.number(&format!("{name}_max"), sample.as_ref().map(|sample| sample.range().1));
+            line.number(&format!("{name}_mad"), sample.as_ref().map(Sample::mad));
+            line.number(&format!("{name}_low"), interval.map(|interval| interval.low));
+            line.number(&format!("{name}_high"), interval.map(|interval| interval.high));
+            line.number(&format!("{name}_outliers"), sample.as_ref().map(|s| s.outliers().len() as f64));
         }
         let faults = outcome.faults();
         line.add("mismatched_pages", faults.mismatched_pages);
@@ -151,7 +162,27 @@ fn begin(kind: &str, setup: &Setup, corpus: &Corpus, variant: &Variant) -> Line 
     line.add("cpus", setup.machine.cpus);
     line.add("kernel", setup.machine.kernel.as_str());
     line.add("memory_nodes", setup.machine.memory_nodes);
+    line.add("governor", setup.settings.governor.as_deref().map_or(Value::Null, Value::from));
+    line.add("transparent_huge_pages", setup.settings.huge_pages.as_deref().map_or(Value::Null, Value::from));
+    line.add("pinned_cpus", if setup.pins.is_empty() { Value::Null } else { json!(setup.pins) });
+    line.add("library_versions", libraries(variant));
     line
+}
+
+/// Versions of libraries that compress or decompress for this variant.
+fn libraries(variant: &Variant) -> Value {
+    let mut versions = serde_json::Map::new();
+    match variant.method.codec() {
+        Codec::Lz4 => versions.insert("lz4_flex".to_owned(), env!("LZ4_FLEX_VERSION").into()),
+        Codec::Deflate => versions.insert("zlib-rs".to_owned(), env!("ZLIB_RS_VERSION").into()),
+        _ => None,
+    };
+    if variant.backend == "qpl"
+        && let Ok(library) = qpl_sys::Library::load()
+    {
+        versions.insert("qpl".to_owned(), library.version().to_string().into());
+    }
+    versions.into()
 }
 
 #[cfg(test)]

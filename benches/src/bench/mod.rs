@@ -9,6 +9,7 @@ mod device;
 mod engine;
 mod figures;
 mod jsonl;
+mod noise;
 mod plan;
 mod round;
 mod stopwatch;
@@ -34,7 +35,8 @@ use self::variant::{CodecChoice, Variant};
 use self::worker::{Faults, Worker};
 use crate::corpus::{Corpus, CorpusError, builtin};
 use crate::interrupt::{self, Interrupt};
-use crate::machine::{Machine, now_utc};
+use crate::machine::{KernelSettings, Machine, now_utc};
+use crate::os;
 use crate::progress::Progress;
 use crate::quantity::plural;
 
@@ -58,7 +60,8 @@ store gives them up). Each page that comes back is compared with its source, out
 touches fresh memory; its store is told apart from the later ones (JSON: arena, store_cold_*).
 
 JSON lines: an object a corpus, codec and round (\"kind\": \"round\"), and one a corpus and codec with the medians
-(\"kind\": \"summary\", with _min and _max). ratio and the like are null for pages that need no memory.
+(\"kind\": \"summary\", with _min, _max, _mad, and _low and _high, the bootstrap interval of the median at 95 %, and how
+many _outliers). ratio and the like are null for pages that need no memory.
 
 With --ab 'OPTIONS' 'OPTIONS' two settings are compared: both stores are opened anew in each trial, in random order, and run
 interleaved; what is called faster or slower would be called so by chance in one comparison of a hundred. Options of both
@@ -93,6 +96,9 @@ pub(crate) struct BenchArgs {
     /// Threads, each with slots of its own
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: u64,
+    /// Keep each thread on a CPU of its own
+    #[arg(long)]
+    pin: bool,
     /// Rounds to take the median of
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
@@ -120,6 +126,7 @@ impl BenchArgs {
     /// What the arguments alone tell to be impossible.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.device.check(self.backend, self.threads)?;
+        pins(self.pin, self.threads)?;
         match self.pages {
             Some(pages) if u64::from(plan::folios(pages as u32, self.folio.pages())) < self.threads => {
                 Err(format!(
@@ -131,6 +138,18 @@ impl BenchArgs {
             _ => Ok(()),
         }
     }
+}
+
+/// The CPU of each thread, where they are to be pinned: the last ones first, as the first serves most interrupts.
+fn pins(pin: bool, threads: u64) -> Result<Vec<usize>, String> {
+    let cpus = if pin { os::allowed_cpus().unwrap_or_default() } else { Vec::new() };
+    if pin && (cpus.len() as u64) < threads {
+        return Err(format!(
+            "--pin needs a CPU a thread: this process may run on {}, and --threads is {threads}",
+            cpus.len()
+        ));
+    }
+    Ok(cpus.into_iter().rev().take(threads as usize).collect())
 }
 
 /// Folio sizes.
@@ -203,6 +222,7 @@ impl std::fmt::Display for BenchError {
 /// What all corpora are measured with.
 pub(crate) struct Setup {
     machine: Machine,
+    settings: KernelSettings,
     measured_at: String,
     nid: NodeId,
     pages: Option<u64>,
@@ -212,6 +232,8 @@ pub(crate) struct Setup {
     folio_pages: u32,
     window: usize,
     threads: usize,
+    /// The CPU of each thread; empty when they run where they like.
+    pins: Vec<usize>,
     rounds: u32,
     slow_store: f64,
 }
@@ -220,6 +242,7 @@ impl Setup {
     fn new(args: &BenchArgs) -> Self {
         Self {
             machine: Machine::read(),
+            settings: KernelSettings::read(),
             measured_at: now_utc(),
             nid: own_node(),
             pages: args.pages,
@@ -229,6 +252,7 @@ impl Setup {
             folio_pages: args.folio.pages(),
             window: args.window.map_or(Config::default().window, |window| window as usize),
             threads: args.threads as usize,
+            pins: pins(args.pin, args.threads).unwrap_or_default(),
             rounds: args.rounds,
             slow_store: args.slow_store,
         }
@@ -364,7 +388,8 @@ impl Run<'_> {
         let mut outcomes: Vec<Outcome<'_>> =
             variants.iter().map(|variant| Outcome { variant, rounds: Vec::new() }).collect();
         thread::scope(|scope| {
-            let crew = Crew::start(scope, workers, self.interrupt).map_err(BenchError::Threads)?;
+            let crew =
+                Crew::start(scope, workers, &setup.pins, self.interrupt).map_err(BenchError::Threads)?;
             self.rounds(corpus, &crew, &mut outcomes, json).map_err(json_error)
         })?;
         self.progress.clear();

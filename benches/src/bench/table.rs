@@ -9,7 +9,7 @@ use zfolio_accel::{Method, PAGE_SIZE};
 
 use super::figures::{COLD_STORE, Spread, Summary, prefix};
 use super::worker::Pass;
-use super::{Outcome, Setup};
+use super::{Outcome, Setup, noise};
 use crate::corpus::Corpus;
 use crate::quantity::{Scale, bytes, nanoseconds, percent, plural};
 
@@ -23,6 +23,7 @@ pub(crate) fn header(setup: &Setup, outcome: &Outcome<'_>) -> String {
          backend   {}\n\
          {}codec     {}\n\
          setup     folios of {}, window {}{}, {}, {}{}\n\
+         kernel    {}{}\n\
          figures   median [min..max] over rounds; every byte that came back was compared with its source\n{}",
         env!("CARGO_PKG_VERSION"),
         setup.measured_at,
@@ -37,6 +38,8 @@ pub(crate) fn header(setup: &Setup, outcome: &Outcome<'_>) -> String {
         plural(setup.threads as u64, "thread"),
         plural(u64::from(setup.rounds), "round"),
         if setup.codec.is_none() { ", codecs interleaved" } else { "" },
+        setup.settings,
+        if setup.pins.is_empty() { "" } else { ", each thread on a CPU of its own" },
         if setup.rounds > 1 {
             "          store's median leaves the first fill out; first store is that one\n"
         } else {
@@ -123,6 +126,19 @@ pub(crate) fn block(setup: &Setup, corpus: &Corpus, outcomes: &[(&Outcome<'_>, S
         let _ = writeln!(text, "  INTERRUPTED: complete rounds: {}", rounds.join(", "));
     }
     let _ = write!(text, "\n{}\n{}", lines(&speed(setup.folio_pages, outcomes)), lines(&memory(outcomes)));
+    for (outcome, summary) in outcomes {
+        let name = outcome.variant.method.name();
+        let noise = noise::of(setup, outcome, summary);
+        if !noise.is_empty() {
+            let told = format!("NOISY MACHINE, {name}: {}", noise.join("; "));
+            let _ = writeln!(text, "  {}", wrapped(&told));
+        }
+        if let Some(outliers) = noise::outliers(summary) {
+            let told =
+                format!("CPU time a page of outliers, {name} (they count like all others): {outliers}");
+            let _ = writeln!(text, "  {}", wrapped(&told));
+        }
+    }
     for (outcome, _) in outcomes {
         let faults = outcome.faults();
         if faults.any() {
