@@ -58,6 +58,28 @@ impl Descriptor {
         }
     }
 
+    /// The descriptor that lies in memory as `bytes`.
+    pub fn from_bytes(bytes: &[u8; 64]) -> Descriptor {
+        let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let u32_at = |at| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
+        let u64_at = |at| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        Descriptor {
+            pasid: u32_at(0x00),
+            flags_and_opcode: u32_at(0x04),
+            completion_addr: u64_at(0x08),
+            src1_addr: u64_at(0x10),
+            dst_addr: u64_at(0x18),
+            src1_size: u32_at(0x20),
+            interrupt_handle: u16_at(0x24),
+            op_flags: u16_at(0x26),
+            src2_addr: u64_at(0x28),
+            max_dst_size: u32_at(0x30),
+            src2_size: u32_at(0x34),
+            filter_flags: u32_at(0x38),
+            elements: u32_at(0x3c),
+        }
+    }
+
     /// The opcode.
     pub const fn opcode(&self) -> u8 {
         (self.flags_and_opcode >> 24) as u8

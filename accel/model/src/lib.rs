@@ -17,6 +17,7 @@ mod fault_plan;
 mod memory;
 mod random;
 mod replay;
+mod session;
 mod summary;
 pub mod sysfs;
 mod tally;
@@ -31,6 +32,7 @@ pub use device::{
 pub use execute::execute;
 pub use fault_plan::{FaultPlan, FaultPlanError, Injection, Rule, When};
 pub use memory::{Fault, Memory, OtherProcess, ThisProcess};
+pub use session::Session;
 pub use summary::Summary;
 pub use tally::Tally;
 pub use timing::{Method, PAGE_REQUEST_TAIL_ONE_IN, Rate, Timing};

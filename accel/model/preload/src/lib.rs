@@ -31,6 +31,7 @@ static ATTACH: extern "C" fn() = attach;
 
 /// Runs when the library is loaded.
 extern "C" fn attach() {
+    process::around_fork();
     guarded((), || {
         if let Some(process) = process::process() {
             process.attach();

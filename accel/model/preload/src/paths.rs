@@ -6,7 +6,7 @@ use std::ptr;
 use libc::{DIR, size_t, ssize_t};
 
 use crate::place::{Place, hidden_prefix};
-use crate::real::{next, set_errno};
+use crate::real::{errno, next, set_errno};
 
 /// A hook that passes everything on but the path, which leads where it shall.
 macro_rules! by_path {
@@ -95,7 +95,26 @@ unsafe extern "C" fn getcwd(into: *mut c_char, size: size_t) -> *mut c_char {
         return ptr::null_mut();
     };
     // SAFETY: the caller's arguments; the answer is null or a C string in the caller's or fresh memory.
-    unsafe { unhide(next(into, size)) }
+    let answer = unsafe { unhide(next(into, size)) };
+    if !answer.is_null() || into.is_null() || errno() != libc::ERANGE {
+        return answer;
+    }
+    // Perhaps there is room once what programs do not know is cut off.
+    let mut long = [0u8; 2 * libc::PATH_MAX as usize];
+    // SAFETY: `long` has that many bytes; what is moved fits into the caller's `size`.
+    unsafe {
+        let found = unhide(next(long.as_mut_ptr().cast(), long.len()));
+        if found.is_null() {
+            return found;
+        }
+        let len = libc::strlen(found) + 1;
+        if len > size {
+            set_errno(libc::ERANGE);
+            return ptr::null_mut();
+        }
+        ptr::copy_nonoverlapping(found, into, len);
+    }
+    into
 }
 
 macro_rules! reading_links {

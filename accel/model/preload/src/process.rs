@@ -4,32 +4,68 @@
 //! it makes one of its own. Queues it inherited are refused with EPERM, as the driver refuses an address space that
 //! is not the opener's.
 
+use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use std::{ptr, slice, thread};
 
-use iaa_model::sysfs::{Errno, Idxd, Tree};
-use iaa_model::{Injection, Memory, Method, Model, ModelConfig, OtherProcess, QueueId, Stop, Summary, Tally};
+use iaa_model::sysfs::{Errno, Tree};
+use iaa_model::{Memory, OtherProcess, QueueId, Session, Tally};
 use idxd_sys::Descriptor;
 
-use crate::guard::guarded;
+use crate::guard::{Guard, guarded};
 use crate::place::root;
 
 /// Descriptors handed to the model at once.
 const CHUNK: usize = 64;
-/// Model time that a write waits for what is late.
-const PATIENCE: Duration = Duration::from_millis(1);
 /// How often a late record is looked for.
 const TICK: Duration = Duration::from_micros(100);
 
 /// The newest first; never freed.
 static PROCESSES: AtomicPtr<Process> = AtomicPtr::new(ptr::null_mut());
+
+/// Held while the tree is used. A lock of the tree belongs to an open file, of which a child of fork has a copy; so
+/// fork waits until there is none (see [`around_fork`]).
+static TREE: Mutex<()> = Mutex::new(());
+
+/// The lock of `TREE` while the process forks.
+static FORKING: Forking = Forking(UnsafeCell::new(None));
+
+struct Forking(UnsafeCell<Option<(MutexGuard<'static, ()>, Option<Guard>)>>);
+
+// SAFETY: used only between the handlers that fork calls before and after, by the thread that has `TREE`.
+unsafe impl Sync for Forking {}
+
+/// Has fork wait for the tree to be free.
+pub(crate) fn around_fork() {
+    extern "C" fn before() {
+        // No signal handler on this thread until then: it would wait for ever.
+        let guard = Guard::enter();
+        let locked = lock(&TREE);
+        // SAFETY: this thread has `TREE`.
+        unsafe { *FORKING.0.get() = Some((locked, guard)) };
+    }
+    extern "C" fn after() {
+        // SAFETY: the thread that forked has `TREE`, in the parent and in the child.
+        let held = unsafe { (*FORKING.0.get()).take() };
+        if let Some((locked, guard)) = held {
+            drop(locked);
+            drop(guard);
+        }
+    }
+    // SAFETY: functions that stay; this library is never unloaded.
+    unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Device and inode of the file that stands for an open queue: the same for all copies of its descriptor.
 pub(crate) type Identity = (u64, u64);
@@ -48,15 +84,10 @@ pub(crate) struct Process {
 unsafe impl Sync for Process {}
 
 struct Inner {
-    /// Timing, clock and faults.
-    setup: Option<ModelConfig>,
-    model: Option<Arc<Model>>,
-    /// The state of the tally that `model` is of.
+    session: Option<Session>,
+    /// The state of the tally that the session is of.
     generation: u64,
-    idxd: Option<Idxd>,
     queues: HashMap<Identity, Opened>,
-    /// What the tally has of `model`.
-    told: Summary,
     ticking: bool,
 }
 
@@ -93,15 +124,7 @@ pub(crate) fn process() -> Option<&'static Process> {
         older: ptr::null(),
         tree: Tree::open(root),
         tally,
-        inner: Mutex::new(Inner {
-            setup: None,
-            model: None,
-            generation: 0,
-            idxd: None,
-            queues: HashMap::new(),
-            told: Summary::default(),
-            ticking: false,
-        }),
+        inner: Mutex::new(Inner { session: None, generation: 0, queues: HashMap::new(), ticking: false }),
         opened: AtomicU64::new(0),
     }));
     let mut head = PROCESSES.load(Ordering::Acquire);
@@ -164,12 +187,16 @@ impl Process {
     /// Opens a queue as open(2) would; the descriptor.
     pub(crate) fn open_queue(&self, name: &str, flags: i32) -> Result<i32, Errno> {
         let mut inner = self.lock();
+        let _tree = lock(&TREE);
         let (file, id, minor, idxd) = self.tree.open_queue(name)?;
-        if inner.setup.is_none() {
-            inner.setup = Some(self.tree.setup().map_err(|error| error.errno())?);
-        }
         let generation = self.tally.generation();
-        self.renew(&mut inner, idxd, generation);
+        if let Some(session) = &mut inner.session {
+            session.renew(idxd, self.tally);
+        } else {
+            let setup = self.tree.setup().map_err(|error| error.errno())?;
+            inner.session = Some(Session::new(setup, idxd, OtherProcess::this()));
+        }
+        inner.generation = generation;
         let identity = identity(&file).ok_or(libc::EIO)?;
         inner.queues.insert(identity, Opened { id, minor });
         self.opened.fetch_add(1, Ordering::Relaxed);
@@ -182,6 +209,7 @@ impl Process {
 
     /// Writes an attribute.
     pub(crate) fn store(&self, attribute: &str, value: &[u8]) -> Result<(), Errno> {
+        let _tree = lock(&TREE);
         let stored = self.tree.store(attribute, value);
         self.tally.next_generation();
         stored
@@ -189,92 +217,47 @@ impl Process {
 
     /// Brings the counts of clients in the files up to date.
     pub(crate) fn count_clients(&self) {
+        let _tree = lock(&TREE);
         // What cannot be counted keeps its last count.
         _ = self.tree.count_clients();
     }
 
     /// Submits the descriptors at `addr` in this process, as write(2) on a queue's file does: the bytes taken.
     pub(crate) fn submit(&'static self, identity: Identity, addr: u64, len: usize) -> Result<usize, Errno> {
-        let mut inner = self.lock();
+        let mut guard = self.lock();
+        let inner = &mut *guard;
         let opened = *inner.queues.get(&identity).ok_or(libc::EPERM)?;
+        let session = inner.session.as_mut().ok_or(libc::ENODEV)?;
         let generation = self.tally.generation();
         if generation != inner.generation {
-            let idxd = self.tree.idxd().map_err(|error| error.errno())?;
-            self.renew(&mut inner, idxd, generation);
+            let _tree = lock(&TREE);
+            session.renew(self.tree.idxd().map_err(|error| error.errno())?, self.tally);
+            inner.generation = generation;
         }
-        if !inner.idxd.as_ref().is_some_and(|idxd| idxd.is_current(opened.id, opened.minor)) {
-            return Err(libc::ENODEV);
-        }
-        let model = inner.model.clone().ok_or(libc::ENODEV)?;
-        let result = submit_to(&model, opened.id, addr, len / size_of::<Descriptor>());
-        self.settle(&mut inner, &model, opened.id);
-        self.tell(&mut inner);
-        result.map(|taken| taken * size_of::<Descriptor>())
-    }
-
-    /// Makes the model be of this state.
-    fn renew(&self, inner: &mut Inner, idxd: Idxd, generation: u64) {
-        let Some(setup) = &inner.setup else { return };
-        let config = idxd.model(setup);
-        if inner.model.as_ref().is_none_or(|model| *model.config() != config) {
-            self.tell(inner);
-            inner.told = Summary::default();
-            inner.model = Some(Model::new(config, Box::new(OtherProcess::this())));
-        }
-        inner.idxd = Some(idxd);
-        inner.generation = generation;
-    }
-
-    /// Adds to the tally what the model did since it was last told.
-    fn tell(&self, inner: &mut Inner) {
-        let Some(model) = &inner.model else { return };
-        let now = model.summary();
-        self.tally.add_growth(&inner.told, &now);
-        inner.told = now;
-    }
-
-    /// Lets the device work until it is done, or until only what is late by plan is left; that is awaited by a
-    /// thread.
-    fn settle(&'static self, inner: &mut Inner, model: &Arc<Model>, id: QueueId) {
-        let rules = &model.config().faults.rules;
-        if !rules.iter().any(|rule| is_about_time(rule.fault)) {
-            model.drain();
-            return;
-        }
-        let until = model.now() + PATIENCE;
-        while model.outstanding(id) != 0 && model.now() < until {
-            model.pause();
-        }
-        if model.outstanding(id) != 0 && !inner.ticking {
-            let model = Arc::clone(model);
-            let (wall, now) = (Instant::now(), model.now());
+        let result = submit_to(session, opened, addr, len / size_of::<Descriptor>());
+        session.settle(self.tally);
+        if session.is_late() && !inner.ticking {
             let tick = move || {
                 guarded((), || {
-                    while self.tick(&model, now + wall.elapsed()) {
+                    while self.tick() {
                         thread::sleep(TICK);
                     }
                 })
             };
             inner.ticking = thread::Builder::new().name("iaa-late".to_owned()).spawn(tick).is_ok();
         }
+        result.map(|taken| taken * size_of::<Descriptor>())
     }
 
-    /// Lets the device work until `then`; whether anything is left.
-    fn tick(&self, model: &Arc<Model>, then: Duration) -> bool {
-        let mut inner = self.lock();
-        while model.now() < then {
-            model.pause();
-        }
-        let left = model.queues().any(|queue| model.outstanding(queue) != 0);
-        inner.ticking = left;
-        if inner.model.as_ref().is_some_and(|current| Arc::ptr_eq(current, model)) {
-            self.tell(&mut inner);
-        }
-        left
+    /// Fetches what is late; whether anything is left.
+    fn tick(&self) -> bool {
+        let inner = &mut *self.lock();
+        inner.ticking = inner.session.as_mut().is_some_and(|session| session.tick(self.tally));
+        inner.ticking
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 
@@ -293,56 +276,38 @@ pub(crate) fn identity(file: &impl AsRawFd) -> Option<Identity> {
 
 /// How many of `count` descriptors at `addr` the queue took. As the driver: each is copied, looked at and submitted
 /// before the next.
-fn submit_to(model: &Model, id: QueueId, addr: u64, count: usize) -> Result<usize, Errno> {
+fn submit_to(session: &mut Session, queue: Opened, addr: u64, count: usize) -> Result<usize, Errno> {
+    const SIZE: usize = size_of::<Descriptor>();
     let memory = OtherProcess::this();
+    if isize::try_from(count * SIZE).is_err() {
+        return Err(libc::EFAULT);
+    }
     let mut taken = 0;
     while taken < count {
         let chunk = CHUNK.min(count - taken);
         let mut descriptors = [Descriptor::default(); CHUNK];
         // SAFETY: a descriptor is 64 bytes without padding, and any bits are one.
-        let bytes = unsafe {
-            slice::from_raw_parts_mut(descriptors.as_mut_ptr().cast::<u8>(), chunk * size_of::<Descriptor>())
-        };
-        let from = addr.wrapping_add((taken * size_of::<Descriptor>()) as u64);
-        let mut errno = libc::EFAULT;
+        let bytes = unsafe { slice::from_raw_parts_mut(descriptors.as_mut_ptr().cast::<u8>(), chunk * SIZE) };
+        let from = addr.wrapping_add((taken * SIZE) as u64);
         let mut whole = chunk;
         if memory.read(from, bytes).is_err() {
-            // Some of them may be there.
-            whole = 0;
-            for one in bytes.chunks_exact_mut(size_of::<Descriptor>()) {
-                if memory.read(from.wrapping_add((whole * size_of::<Descriptor>()) as u64), one).is_err() {
-                    break;
-                }
-                whole += 1;
-            }
-        }
-        let misaligned = |descriptor: &Descriptor| !descriptor.completion_addr.is_multiple_of(64);
-        if let Some(wrong) = descriptors[..whole].iter().position(misaligned) {
-            (whole, errno) = (wrong, libc::EINVAL);
-        }
-        // The driver puts its own in.
-        descriptors[..whole].iter_mut().for_each(|descriptor| descriptor.pasid = 0);
-        let submitted = model.submit_by(Method::Write, id, &descriptors[..whole]);
-        taken += submitted.taken;
-        if let Some(stop) = submitted.stop {
-            errno = match stop {
-                Stop::NotPermitted => libc::EPERM,
-                Stop::Full | Stop::Partial => libc::EAGAIN,
-                _ => libc::ENODEV,
+            // The first of them may be there.
+            let mut one = bytes.chunks_exact_mut(SIZE).enumerate();
+            let missing = |(k, one): (usize, &mut [u8])| {
+                memory.read(from.wrapping_add((k * SIZE) as u64), one).is_err()
             };
-        } else if whole == chunk {
-            continue;
+            whole = one.position(missing).unwrap_or(chunk);
         }
-        return if taken > 0 { Ok(taken) } else { Err(errno) };
+        let (some, stopped) = session.submit(queue.id, queue.minor, &mut descriptors[..whole]);
+        taken += some;
+        let fault = if whole < chunk { Some(libc::EFAULT) } else { None };
+        match stopped.or(fault) {
+            Some(errno) if taken == 0 => return Err(errno),
+            Some(_) => break,
+            None => {}
+        }
     }
     Ok(taken)
-}
-
-fn is_about_time(fault: Injection) -> bool {
-    matches!(
-        fault,
-        Injection::Late(_) | Injection::Duplicate(_) | Injection::Slow(_) | Injection::IotlbMiss(_)
-    )
 }
 
 /// Copies at most a page of what is written to an attribute.
