@@ -1,7 +1,7 @@
 //! What a no-op costs that goes through a system call to the model: alone, and sixteen in one write(2).
 //!
-//! The client is the tests' C program, which checks every record; it sends both in turns and gives the medians of
-//! its rounds. On the FUSE front end sixteen in one write have to cost at most half each.
+//! The client is the tests' C program, which checks every record; it sends both in turns and gives the
+//! medians. On the FUSE front end sixteen in one write have to cost at most half each.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
