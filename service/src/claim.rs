@@ -29,7 +29,7 @@ use crate::zswap::Zswap;
 
 mod reclaim;
 
-pub(crate) use reclaim::{DeviceIo, Freed, NoRoom, Writing};
+pub(crate) use reclaim::{DeviceIo, Freed, NoRoom, Recompress, Writing};
 
 /// The locked slots of a folio that is being stored. Dropping it unpublished erases them all, older entries
 /// included: the caller of the failed store writes these pages elsewhere, and an old entry would hide them.
@@ -304,6 +304,7 @@ impl<'s> SlotGuard<'s> {
             && let Contents::Object { object, .. } = entry.contents()
         {
             let place = (entry.tenant(), self.store.pool.node_of(object));
+            entry.set_tick(self.store.clock.load(Ordering::Relaxed));
             self.store.lru_list(place).mark_referenced(entry);
         }
     }
@@ -348,6 +349,7 @@ impl CompressedGuard<'_> {
     /// As [`SlotGuard::mark_referenced`].
     #[inline]
     pub(crate) fn mark_referenced(&self) {
+        self.entry.set_tick(self.guard.store.clock.load(Ordering::Relaxed));
         self.guard.store.lru_list((self.entry.tenant(), self.header.node())).mark_referenced(self.entry);
     }
 

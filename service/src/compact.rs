@@ -4,9 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use zfolio_accel::{NodeId, PAGE_SIZE};
+use zfolio_accel::{Method, NodeId, PAGE_SIZE, Page};
+use zfolio_fallback::{Codecs, max_compressed_len};
 
-use crate::claim::NoRoom;
+use crate::claim::{NoRoom, Recompress};
 use crate::error::ShrinkError;
 use crate::sync::Ordering;
 use crate::zsmalloc::Compaction;
@@ -88,6 +89,62 @@ impl Zswap {
         cursor.store(next.unwrap_or(0), Ordering::Relaxed);
         Ok(repaired)
     }
+
+    /// Moves the store's clock on by one tick. Pages have ages in ticks: since they were stored, or last read. How long a
+    /// tick is, is the caller's choice; without ticks every page is of age 0.
+    pub fn tick(&self) {
+        self.clock.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Compresses pages of node `nid` that are at least `min_age` ticks old once more, by `method`, for `time` at most, and
+    /// keeps what is shorter. In software, on this thread, and with the page's slot held meanwhile. The next call goes
+    /// on where this one ends.
+    ///
+    /// # Errors
+    /// See [`ShrinkError`].
+    pub fn recompress(
+        &self,
+        nid: NodeId,
+        method: Method,
+        min_age: u16,
+        time: Duration,
+    ) -> Result<Recompressed, ShrinkError> {
+        if self.fork.is_child() {
+            return Err(ShrinkError::Forked);
+        }
+        let node = self.nodes.index_of(nid).ok_or(ShrinkError::NoSuchNode { nid })?;
+        let deadline = Instant::now().checked_add(time);
+        let mut work = Recompress {
+            codecs: Codecs::new(),
+            method,
+            page: Box::new(Page::zeroed()),
+            stream: vec![0; max_compressed_len(PAGE_SIZE)].into(),
+            tried_pages: 0,
+            pages: 0,
+            saved_bytes: 0,
+        };
+        let mut visit = |owner, zspage, index| {
+            self.recompress_object((owner, zspage, index), min_age, &mut work);
+            deadline.is_none_or(|deadline| Instant::now() < deadline)
+        };
+        let cursor = &self.recompress_cursors[node];
+        let next = self.pool.visit_objects(node, cursor.load(Ordering::Relaxed), &mut visit);
+        cursor.store(next.unwrap_or(0), Ordering::Relaxed);
+        let Recompress { tried_pages, pages, saved_bytes, .. } = work;
+        Ok(Recompressed { tried_pages, pages, saved_bytes })
+    }
+}
+
+/// What a call of [`Zswap::recompress`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recompressed {
+    /// Pages that were old enough.
+    pub tried_pages: u64,
+    /// Pages that are shorter now.
+    pub pages: u64,
+    /// By how many bytes, all together.
+    pub saved_bytes: u64,
 }
 
 /// What a call of [`Zswap::repair`] did.

@@ -48,8 +48,8 @@ pub(crate) struct Entry {
     /// The index of the node of the page before it was stored, and of the slab that the entry is from.
     home: AtomicU16,
     tenant: AtomicU16,
-    /// For re-compression by age, which is not there yet.
-    _age: AtomicU16,
+    /// The store's clock when the page was stored or last read.
+    tick: AtomicU16,
     pub(crate) flags: AtomicU8,
     /// And the mark of a write to the swap device.
     swap_type: AtomicU8,
@@ -61,7 +61,8 @@ const _: () = assert!(size_of::<Entry>() == 32);
 impl Entry {
     /// Where the page belongs and whose it is.
     #[inline]
-    pub(crate) fn set_owner(&self, entry: SwapEntry, home: usize, tenant: TenantId) {
+    pub(crate) fn set_owner(&self, entry: SwapEntry, home: usize, tenant: TenantId, tick: u16) {
+        self.tick.store(tick, Ordering::Relaxed);
         self.offset.store(entry.offset(), Ordering::Relaxed);
         self.swap_type.store(entry.swap_type(), Ordering::Relaxed);
         self.home.store(home as u16, Ordering::Relaxed);
@@ -83,6 +84,17 @@ impl Entry {
     /// True if the entry was marked and not used for another page since. Under the lock of the slot.
     pub(crate) fn is_writing(&self) -> bool {
         self.swap_type.load(Ordering::Relaxed) & WRITING != 0
+    }
+
+    /// Ticks of the store's clock since the page was stored or read. Under the lock of the slot.
+    pub(crate) fn age(&self, now: u16) -> u16 {
+        now.wrapping_sub(self.tick.load(Ordering::Relaxed))
+    }
+
+    /// The page was read now.
+    #[inline]
+    pub(crate) fn set_tick(&self, now: u16) {
+        self.tick.store(now, Ordering::Relaxed);
     }
 
     /// The index of the node of the page before it was stored.
@@ -422,7 +434,7 @@ mod tests {
         }
         entry.set_same_filled(0x0123_4567_89ab_cdef);
         assert!(matches!(entry.contents(), Contents::SameFilled(0x0123_4567_89ab_cdef)));
-        entry.set_owner(SwapEntry::new(31, u32::MAX), 1023, TenantId(65535));
+        entry.set_owner(SwapEntry::new(31, u32::MAX), 1023, TenantId(65535), 7);
         assert_eq!(entry.swap_entry(), SwapEntry::new(31, u32::MAX));
         assert_eq!((entry.home(), entry.tenant()), (1023, TenantId(65535)));
     }

@@ -63,7 +63,7 @@ mod zsmalloc;
 mod zswap;
 
 pub use check::CheckError;
-pub use compact::{Compacted, Repaired};
+pub use compact::{Compacted, Recompressed, Repaired};
 pub use config::{Config, Incompressible, Limit};
 pub use error::{InvalidateError, LoadError, NewError, ShrinkError, StoreError, SwapoffError, SwaponError};
 pub use folio::{Folio, FolioError, MAX_FOLIO_PAGES, SwapEntry, TenantId};

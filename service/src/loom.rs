@@ -179,7 +179,7 @@ impl Shelf {
         let mut entries = self.list.take_entries(&self.slab).expect("there is memory");
         let (id, entry) = entries.pop(&self.slab).expect("at least one");
         self.list.give_entries(&self.slab, entries);
-        entry.set_owner(SwapEntry::new(0, slot as u32), 0, TenantId(0));
+        entry.set_owner(SwapEntry::new(0, slot as u32), 0, TenantId(0), 0);
         entry.set_object(RawObject { zspage: slot as u32, index: 0, len: LEN as u16 }, None, 0);
         let mut run = Run::default();
         run.push(id, entry, LEN);
@@ -317,7 +317,7 @@ impl Tiers {
         let mut entries = shelf.list.take_entries(&shelf.slab).expect("there is memory");
         let (id, entry) = entries.pop(&shelf.slab).expect("at least one");
         shelf.list.give_entries(&shelf.slab, entries);
-        entry.set_owner(SwapEntry::new(0, 0), 0, TenantId(0));
+        entry.set_owner(SwapEntry::new(0, 0), 0, TenantId(0), 0);
         entry.set_object(RawObject { zspage: 0, index: 0, len: LEN as u16 }, None, 0);
         let mut run = Run::default();
         run.push(id, entry, LEN);

@@ -114,6 +114,11 @@ impl List {
         }
     }
 
+    /// A listed entry has a shorter object now.
+    pub(crate) fn shrank(&self, bytes: u64) {
+        self.links.lock().object_bytes -= bytes;
+    }
+
     /// Gives a listed entry its second chance.
     #[inline]
     pub(crate) fn mark_referenced(&self, entry: &Entry) {

@@ -14,6 +14,7 @@ use crate::entry::{Chain, Entry};
 use crate::error::StoreError;
 use crate::folio::{Folio, MAX_FOLIO_PAGES, TenantId};
 use crate::lru::List;
+use crate::sync::Ordering;
 use crate::tree::NoSlots;
 use crate::word::{EMPTY, ZERO_PAGE};
 use crate::zsmalloc::ArenaError;
@@ -359,7 +360,8 @@ impl<'w> Work<'w> {
         }
         let (id, entry) = entries.pop(&self.store.slab).expect("there was one, or one was taken");
         self.entries.set(entries);
-        entry.set_owner(self.folio.first().plus(index), self.node, self.folio.tenant());
+        let tick = self.store.clock.load(Ordering::Relaxed);
+        entry.set_owner(self.folio.first().plus(index), self.node, self.folio.tenant(), tick);
         Ok((id, entry))
     }
 

@@ -22,7 +22,7 @@ use crate::nodes::Nodes;
 use crate::park::{ParkingLot, TimedOut};
 use crate::reclaimer::Pressure;
 use crate::swap_device::SwapDevice;
-use crate::sync::AtomicU32;
+use crate::sync::{AtomicU16, AtomicU32};
 use crate::tenant::Tenants;
 use crate::tree::Tree;
 use crate::zsmalloc::{ArenaConfig, ZsPool};
@@ -50,6 +50,10 @@ pub struct Zswap {
     pub(crate) reclaim_cursors: Box<[AtomicU32]>,
     /// By node index: the zspage at which the repair of misplaced pages goes on.
     pub(crate) repair_cursors: Box<[AtomicU32]>,
+    /// The same, of recompression.
+    pub(crate) recompress_cursors: Box<[AtomicU32]>,
+    /// Ticks, by which the age of pages is told.
+    pub(crate) clock: AtomicU16,
     lock_timeout: Duration,
 }
 
@@ -96,7 +100,7 @@ impl Zswap {
         })
         .map_err(|OutOfMemory| NewError::OutOfMemory)?;
         let cursors = || -> Box<[AtomicU32]> { nodes.nids().iter().map(|_| AtomicU32::new(0)).collect() };
-        let (reclaim_cursors, repair_cursors) = (cursors(), cursors());
+        let (reclaim_cursors, repair_cursors, recompress_cursors) = (cursors(), cursors(), cursors());
         Ok(Zswap {
             tree: Tree::new(),
             lot: ParkingLot::new(),
@@ -113,6 +117,8 @@ impl Zswap {
             incompressible: config.incompressible,
             reclaim_cursors,
             repair_cursors,
+            recompress_cursors,
+            clock: AtomicU16::new(0),
             lock_timeout: config.lock_timeout,
         })
     }

@@ -2,14 +2,18 @@
 
 use std::cell::Cell;
 
+use zfolio_accel::{Method, Page, crc32};
+use zfolio_fallback::Codecs;
+
 use crate::claim::SlotGuard;
 use crate::counters::Counter;
 use crate::entry::{Contents, Entry};
 use crate::folio::SwapEntry;
 use crate::lru::Run;
 use crate::park::TimedOut;
+use crate::sync::Ordering;
 use crate::word::{ON_DEVICE, Slot};
-use crate::zsmalloc::RawObject;
+use crate::zsmalloc::{CLASS_STEP, RawObject};
 use crate::zswap::Zswap;
 
 /// What the freeing of a page gave.
@@ -20,6 +24,17 @@ pub(crate) struct Freed {
     pub(crate) object_bytes: u64,
     /// Pages that went back to the kernel.
     pub(crate) released_pages: u64,
+}
+
+/// What recompression works with, and what it did.
+pub(crate) struct Recompress {
+    pub(crate) codecs: Codecs,
+    pub(crate) method: Method,
+    pub(crate) page: Box<Page>,
+    pub(crate) stream: Box<[u8]>,
+    pub(crate) tried_pages: u64,
+    pub(crate) pages: u64,
+    pub(crate) saved_bytes: u64,
 }
 
 /// The node has no memory for what belongs there.
@@ -168,6 +183,53 @@ impl Zswap {
             }
             None => false,
         }
+    }
+
+    /// Compresses a page again, if it is old enough, nobody has it at the moment, and it gets shorter by at least a size class.
+    pub(crate) fn recompress_object(
+        &self,
+        (owner, zspage, index): (u32, u32, u16),
+        min_age: u16,
+        with: &mut Recompress,
+    ) {
+        let guard = SlotGuard::try_lock_object(self, owner, zspage, index);
+        let Some((guard, entry)) = guard.and_then(|guard| guard.entry.map(|entry| (guard, entry))) else {
+            return;
+        };
+        let Contents::Object { object, codec: Some(codec), crc } = entry.contents() else { return };
+        if entry.age(self.clock.load(Ordering::Relaxed)) < min_age {
+            return;
+        }
+        // One that does not get shorter is not tried again at once.
+        entry.set_tick(self.clock.load(Ordering::Relaxed));
+        let header = self.pool.header(object);
+        // SAFETY: the guard holds the slot of the page that owns the object, and only its holder frees or moves it.
+        let bytes = unsafe { self.pool.bytes(header, object) };
+        with.tried_pages += 1;
+        let good = with.codecs.decompress(codec, bytes, &mut with.page[..]).is_ok();
+        if !good || crc32(&with.page[..]) != crc {
+            return;
+        }
+        let Some(len) = with.codecs.compress(with.method, &with.page[..], &mut with.stream) else { return };
+        let old_len = usize::from(object.len);
+        if len == 0 || len + CLASS_STEP > old_len {
+            return;
+        }
+        let node = header.node();
+        let Ok(shorter) = self.pool.store(&with.stream[..len], node, owner) else { return };
+        if self.pool.node_of(shorter.raw()) != node {
+            return;
+        }
+        let saved = (old_len - len) as u64;
+        entry.set_object(shorter.into_raw(), Some(with.method.codec()), crc);
+        self.lru_list((entry.tenant(), node)).shrank(saved);
+        self.tenants.uncharge(entry.tenant(), saved);
+        with.pages += 1;
+        with.saved_bytes += saved;
+        // SAFETY: the entry has the other object now, so nobody frees this one again; `bytes` is not used any more, and
+        // the guard keeps others from borrowing.
+        unsafe { self.pool.free_raw(header, object) };
+        drop(guard);
     }
 
     /// Moves the object of a page to the node that the page came from, if it is not there and nobody has it at the

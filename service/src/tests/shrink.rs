@@ -409,3 +409,84 @@ fn page_is_written_by_one_shrinker_at_a_time() {
     assert!((0..16).all(|slot| load(&zswap, slot).is_ok()), "the writes failed");
     assert_nothing_is_left(&zswap);
 }
+
+#[test]
+fn old_pages_are_compressed_again_and_others_are_not() {
+    let zswap = store_with(Config { method: Some(Method::Lz4), ..Config::default() });
+    let pages: Vec<PageBytes> = (0..64u32)
+        .map(|tag| {
+            let text: String =
+                (0..1200u32).map(|i| format!("{tag} {:x} ", i.wrapping_mul(tag * 77 + 13))).collect();
+            text.as_bytes()[..PAGE_SIZE].try_into().unwrap()
+        })
+        .collect();
+    store_all(&zswap, &pages[..32]);
+    zswap.create_tenant(TenantId(4), crate::TenantConfig::default()).unwrap();
+    zswap.tick();
+    zswap.tick();
+    for slot in 0..8 {
+        zswap.read(at(slot), &mut [0; PAGE_SIZE]).unwrap();
+    }
+    zswap.store(&folio(32, &pages[32..]).with_tenant(TenantId(4))).unwrap();
+    let before = zswap.stats().object_bytes;
+    let dense = |age| zswap.recompress(NodeId(0), Method::DeflateDynamic, age, Duration::MAX).unwrap();
+    assert_eq!(dense(3).tried_pages, 0);
+    let old = dense(2);
+    assert_eq!((old.tried_pages, old.pages), (24, 24), "not those that were read or stored since");
+    zswap.check().unwrap();
+    assert_eq!(zswap.stats().object_bytes, before - old.saved_bytes);
+    assert!(old.saved_bytes > before / 20, "{old:?} of {before}");
+    // Whatever else is at hand; pages that are short already stay as they are.
+    assert_eq!(dense(0).pages, 40);
+    assert_eq!(dense(0).pages, 0);
+    zswap.check().unwrap();
+    for (slot, page) in pages.iter().enumerate() {
+        assert!(load(&zswap, slot) == Ok(*page), "slot {slot}");
+    }
+    assert_nothing_is_left(&zswap);
+}
+
+/// Pages of any length come and go, half of them for good.
+#[test]
+fn half_of_many_pages_freed_at_random_leaves_a_dense_pool_after_compaction() {
+    const PAGES: usize = 1 << 16;
+    let zswap = store_with(Config { method: Some(Method::Lz4), warm_bytes: 0, ..Config::default() });
+    let mut random = Random::new(21);
+    let page = |random: &mut Random, slot: usize| {
+        let mut page = [slot as u8; PAGE_SIZE];
+        // Lengths as memory has them: most pages shrink to a third, some hardly.
+        let noise = (random.below(3800) * random.below(3800) / 3800).max(16);
+        page[..noise].as_chunks_mut::<8>().0.iter_mut().for_each(|word| *word = random.next().to_ne_bytes());
+        page[..8].copy_from_slice(&(slot as u64).to_ne_bytes());
+        page
+    };
+    for first in (0..PAGES).step_by(16) {
+        let pages: Vec<PageBytes> = (first..first + 16).map(|slot| page(&mut random, slot)).collect();
+        zswap.store(&folio(first, &pages)).unwrap();
+    }
+    let density = |zswap: &Zswap| {
+        let stats = zswap.stats();
+        stats.pool_bytes as f64 / stats.object_bytes as f64
+    };
+    let full = density(&zswap);
+    let mut gone = 0;
+    while gone < PAGES / 2 {
+        gone += usize::from(zswap.invalidate(at(random.below(PAGES))).unwrap());
+    }
+    let sparse = density(&zswap);
+    let compacted = zswap.compact(NodeId(0), Duration::MAX).unwrap();
+    let dense = density(&zswap);
+    println!(
+        "allocated/compressed: {full:.4} full, {sparse:.4} half freed, {dense:.4} compacted: {compacted:?}"
+    );
+    zswap.check().unwrap();
+    assert!(dense <= 1.03, "{dense}");
+    let mut page = [0; PAGE_SIZE];
+    for slot in 0..PAGES {
+        match zswap.load(at(slot), &mut page) {
+            Ok(()) => assert_eq!(page[..8], (slot as u64).to_ne_bytes(), "slot {slot}"),
+            Err(error) => assert_eq!(error, LoadError::NotFound),
+        }
+    }
+    assert_nothing_is_left(&zswap);
+}

@@ -40,6 +40,9 @@ fn round(seed: u64) -> u64 {
                 zswap.shrink(NodeId(0), random.below(1 << 17) as u64).unwrap();
                 zswap.compact(NodeId(0), Duration::from_micros(200)).unwrap();
                 zswap.repair(NodeId(0), Duration::from_micros(200)).unwrap();
+                zswap.tick();
+                let dense = Method::DeflateDynamic;
+                zswap.recompress(NodeId(0), dense, 1, Duration::from_micros(300)).unwrap();
                 zswap.release_warm();
                 assert!(zswap.prometheus().len() > 1000);
             }

@@ -19,6 +19,7 @@ mod pool;
 mod zspage;
 
 pub(crate) use arena::{ArenaConfig, ArenaError};
+pub(crate) use class::CLASS_STEP;
 #[cfg(test)]
 pub(crate) use pool::Object;
 pub(crate) use pool::{Compaction, RawObject, ZsPool};
