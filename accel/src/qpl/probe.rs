@@ -5,7 +5,7 @@
 //! back. It compresses one page and decompresses it, and its exit code is the answer.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
@@ -57,16 +57,29 @@ impl fmt::Display for ProbeError {
     }
 }
 
-/// Tries the hardware path in a child process, for at most `timeout`.
+/// Whether the hardware path was found to work. QPL keeps its devices for the whole process from its first use on, so it is one
+/// for the process here too: a child that is forked later would meet its parent's devices, which it may not use.
+static WORKS: Mutex<bool> = Mutex::new(false);
+
+/// Tries the hardware path in a child process, for at most `timeout`, unless this process uses it already.
 pub(crate) fn probe(library: &Arc<Library>, timeout: Duration) -> Result<(), ProbeError> {
+    let mut works = WORKS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*works {
+        in_child(library, timeout)?;
+        *works = true;
+    }
+    Ok(())
+}
+
+fn in_child(library: &Arc<Library>, timeout: Duration) -> Result<(), ProbeError> {
     let mut pipe = [0; 2];
     // SAFETY: `pipe` receives two file descriptors.
     if unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } != 0 {
         return Err(ProbeError::NoChild(errno()));
     }
     let [reader, writer] = pipe;
-    // SAFETY: the child calls QPL, whose locks no other thread can hold, because it is first used there or not at all
-    // at this moment; the allocator and the dynamic loader, which the C library makes usable in a child; and _exit.
+    // SAFETY: the child calls QPL, whose locks no other thread can hold, because nothing of this crate uses it before
+    // `WORKS` is set; the allocator and the dynamic loader, which the C library makes usable in a child; and _exit.
     let child = unsafe { libc::fork() };
     let result = match child {
         -1 => Err(ProbeError::NoChild(errno())),
