@@ -101,10 +101,13 @@ impl Engine for Qpl {
             let page = held[oldest % MAX_WINDOW].expect("each job in flight has its page");
             oldest += 1;
             sink(match verdict {
-                Verdict::Made { len, crc } => {
-                    let bytes = flight.window.output(len);
-                    Outcome::Done(Compressed::Bytes { bytes, codec: Codec::Deflate, crc })
-                }
+                Verdict::Made { len, crc } => match flight.window.crc_of(crc, page) {
+                    Ok(crc) => {
+                        let bytes = flight.window.output(len);
+                        Outcome::Done(Compressed::Bytes { bytes, codec: Codec::Deflate, crc })
+                    }
+                    Err(error) => Outcome::Failed { page, error },
+                },
                 // The device gave up in the middle, so its CRC is not of the page.
                 Verdict::Incompressible => Outcome::Done(Compressed::Incompressible { crc: crc32(page) }),
                 Verdict::Fault => Outcome::Failed { page, error: EngineError::PageFault },
@@ -154,7 +157,7 @@ impl Engine for Qpl {
             let result = match verdict {
                 Verdict::Made { len, crc } => {
                     job.page.copy_from_slice(flight.window.output(len));
-                    Ok(crc)
+                    flight.window.crc_of(crc, job.page)
                 }
                 Verdict::Incompressible => Err(EngineError::NotDone),
                 Verdict::Fault => Err(EngineError::PageFault),

@@ -10,7 +10,7 @@ use super::QplConfig;
 use super::job::{Job, JobError, Work};
 use super::verdict::{self, MAX_COMPRESSED, Verdict};
 use crate::direct::{Counters, DeviceCounts};
-use crate::{EngineError, PAGE_SIZE};
+use crate::{EngineError, PAGE_SIZE, crc32};
 
 /// Times that a page fault is answered by touching all pages and submitting again.
 const MOST_TOUCHES: u8 = 3;
@@ -50,6 +50,8 @@ struct Op {
     /// When a job in flight is late, or a busy device is waited for no more.
     deadline: Instant,
     touches: u8,
+    /// Whether the CPU computes the CRC-32 too.
+    verify: bool,
 }
 
 // SAFETY: the input is only read, and only while the call that lent it lasts.
@@ -112,19 +114,38 @@ impl Window {
         if self.config.dynamic {
             flags |= flag::DYNAMIC_HUFFMAN;
         }
-        match self.config.verify_every {
-            every @ 1.. if self.turn.is_multiple_of(every) => self.counts.verified += 1,
-            _ => flags |= flag::OMIT_VERIFY,
+        let verify = self.next_is_verified();
+        if !verify {
+            flags |= flag::OMIT_VERIFY;
         }
-        self.begin(qpl_sys::OP_COMPRESS, flags, MAX_COMPRESSED, page);
+        self.begin(qpl_sys::OP_COMPRESS, flags, MAX_COMPRESSED, page, verify);
     }
 
     /// Begins to decompress `bytes`, which are borrowed until the op is [taken out](Window::take). There is room.
     pub(super) fn decompress(&mut self, bytes: &[u8]) {
-        self.begin(qpl_sys::OP_DECOMPRESS, flag::FIRST | flag::LAST, PAGE_SIZE as u32, bytes);
+        let verify = self.next_is_verified();
+        self.begin(qpl_sys::OP_DECOMPRESS, flag::FIRST | flag::LAST, PAGE_SIZE as u32, bytes, verify);
     }
 
-    fn begin(&mut self, op: u32, flags: u32, max_output: u32, input: &[u8]) {
+    fn next_is_verified(&self) -> bool {
+        self.config.verify_every != 0 && self.turn.is_multiple_of(self.config.verify_every)
+    }
+
+    /// The CRC-32 of the page of the oldest op, which is decided: QPL's or, if it is to be verified, the CPU's where that is
+    /// the same.
+    pub(super) fn crc_of(&mut self, crc: u32, page: &[u8; PAGE_SIZE]) -> Result<u32, EngineError> {
+        if !self.flight.front().is_some_and(|oldest| oldest.verify) {
+            return Ok(crc);
+        }
+        self.counts.verified += 1;
+        if crc32(page) == crc {
+            return Ok(crc);
+        }
+        self.counts.crc_mismatches += 1;
+        Err(EngineError::CrcMismatch)
+    }
+
+    fn begin(&mut self, op: u32, flags: u32, max_output: u32, input: &[u8], verify: bool) {
         // The nodes with devices, in turn.
         self.turn = self.turn.wrapping_add(1);
         let numa_id = match self.config.nids.len() {
@@ -135,7 +156,7 @@ impl Window {
         let job = self.spare.pop().expect("the caller has asked for room");
         let input = (input.as_ptr(), input.len());
         let deadline = Instant::now() + self.config.busy_timeout;
-        self.flight.push_back(Op { job, work, input, phase: Phase::Ready, deadline, touches: 0 });
+        self.flight.push_back(Op { job, work, input, phase: Phase::Ready, deadline, touches: 0, verify });
         self.submit();
     }
 
