@@ -20,6 +20,10 @@ pub(crate) enum BackendChoice {
     Direct,
     /// The same driver on IAA in software
     Model,
+    /// Intel IAA through Intel's QPL
+    Qpl,
+    /// QPL's own software
+    QplSoftware,
 }
 
 impl BackendChoice {
@@ -29,12 +33,14 @@ impl BackendChoice {
             Self::Software => Backend::Software,
             Self::Direct => Backend::Direct,
             Self::Model => Backend::Model,
+            Self::Qpl => Backend::Qpl,
+            Self::QplSoftware => Backend::QplSoftware,
         }
     }
 
-    /// Whether it is for certain that pages are compressed by a device, which knows one codec.
+    /// Whether it is for certain that pages are compressed by a device or its library, which know one codec.
     pub(crate) fn is_device(self) -> bool {
-        matches!(self, Self::Direct | Self::Model)
+        !matches!(self, Self::Auto | Self::Software)
     }
 }
 

@@ -10,7 +10,7 @@ use zfolio_accel::{
 };
 use zfolio_fallback::{Codecs, max_compressed_len};
 
-use super::super::device;
+use super::super::device::{self, BackendChoice};
 use super::{EngineArgs, Op};
 
 /// Pages compared at once, outside the timed part.
@@ -50,6 +50,7 @@ impl Prepared {
 
 /// One engine with one window.
 pub(crate) struct Lane {
+    pub(crate) backend: BackendChoice,
     pub(crate) window: usize,
     pub(crate) channels: Channels,
     pub(crate) model: Option<Arc<Model>>,
@@ -76,11 +77,22 @@ struct Made {
 }
 
 impl Lane {
-    pub(crate) fn open(args: &EngineArgs, window: usize, topology: &Topology) -> Result<Self, String> {
-        let model = args.device.model(args.backend);
+    /// The backend in use, which auto has chosen.
+    pub(crate) fn name(&self) -> &str {
+        self.channels.report().split([' ', ':', '(']).next().unwrap_or_default()
+    }
+
+    pub(crate) fn open(
+        args: &EngineArgs,
+        backend: BackendChoice,
+        window: usize,
+        topology: &Topology,
+    ) -> Result<Self, String> {
+        let model = args.device.model(backend);
         let method = Some(Method::Deflate);
-        let channels = device::channels(args.backend, method, window, topology, model.as_ref())?;
+        let channels = device::channels(backend, method, window, topology, model.as_ref())?;
         Ok(Self {
+            backend,
             window,
             channels,
             model,

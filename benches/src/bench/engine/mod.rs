@@ -26,8 +26,8 @@ use crate::progress::Progress;
 #[command(
     about = "Compress or decompress real pages by an engine alone, for each window, and check every answer",
     after_help = "\
-Same-filled pages are left out: a store never hands them to an engine. The first round is not counted. Windows take
-turns in each round; figures are medians over rounds.
+Same-filled pages are left out: a store never hands them to an engine. The first round is not counted. Backends and windows
+take turns in each round; figures are medians over rounds.
 
 With --backend direct and no usable device this says what is missing and exits with 1; it never measures something
 else instead."
@@ -39,9 +39,9 @@ pub(crate) struct EngineArgs {
     /// Cut the corpus to this many pages
     #[arg(long, value_name = "N", default_value = "4096", value_parser = clap::value_parser!(u64).range(1..))]
     pages: u64,
-    /// What compresses
-    #[arg(long, value_enum, default_value = "auto")]
-    backend: BackendChoice,
+    /// What compresses; several are measured in turns
+    #[arg(long, value_enum, value_name = "BACKEND,...", value_delimiter = ',', default_value = "auto")]
+    backend: Vec<BackendChoice>,
     /// What is measured
     #[arg(long, value_enum, default_value = "compress")]
     op: Op,
@@ -87,8 +87,10 @@ pub(crate) fn run(args: &EngineArgs, interrupt: &Interrupt) -> Result<ExitCode, 
     let mut progress = Progress::new();
     // The engine before the corpus: what cannot be had is found out at once.
     let topology = Topology::read("/sys".as_ref()).unwrap_or_else(|_| Topology::single_node());
-    let open = |&window: &u16| Lane::open(args, usize::from(window), &topology);
-    let mut lanes = args.window.iter().map(open).collect::<Result<Vec<_>, _>>().map_err(BenchError::Store)?;
+    let wanted =
+        args.backend.iter().flat_map(|&backend| args.window.iter().map(move |&window| (backend, window)));
+    let open = |(backend, window)| Lane::open(args, backend, usize::from(window), &topology);
+    let mut lanes = wanted.map(open).collect::<Result<Vec<_>, _>>().map_err(BenchError::Store)?;
     let mut corpus = match &args.corpus {
         Some(path) => Corpus::read(path).map_err(BenchError::Corpus)?,
         None => match builtin::gather(interrupt, &mut progress) {
@@ -114,7 +116,9 @@ pub(crate) fn run(args: &EngineArgs, interrupt: &Interrupt) -> Result<ExitCode, 
                 break;
             }
             let lane = &mut lanes[(turn + round as usize) % count];
-            progress.tick(|| format!("window {}, round {round} of {}", lane.window, args.rounds));
+            progress.tick(|| {
+                format!("{}, window {}, round {round} of {}", lane.name(), lane.window, args.rounds)
+            });
             lane.pass(args.folio.pages() as usize, &prepared, round > 0);
         }
     }

@@ -32,13 +32,15 @@ pub(crate) fn text(heading: &Heading<'_>, lanes: &[Lane]) -> String {
         env!("CARGO_PKG_VERSION")
     );
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "backend   {}", wrapped(lanes[0].channels.report()));
-    if let Some(modelled) = args.device.describe(args.backend) {
-        let _ = writeln!(text, "model     {}", wrapped(&modelled));
+    for lane in lanes.iter().filter(|lane| lane.window == lanes[0].window) {
+        let _ = writeln!(text, "backend   {}", wrapped(lane.channels.report()));
+        if let Some(modelled) = args.device.describe(lane.backend) {
+            let _ = writeln!(text, "model     {}", wrapped(&modelled));
+        }
     }
     let _ = writeln!(
         text,
-        "corpus    {}: {} that are not same-filled, sha256 {}\nsetup     {}, {} in a call, {}, windows interleaved\n\
+        "corpus    {}: {} that are not same-filled, sha256 {}\nsetup     {}, {} in a call, {}, {} interleaved\n\
          figures   median [min..max] over rounds; every answer was checked by software\n",
         crate::printable(&corpus.name),
         plural(prepared.pages.len() as u64, "page"),
@@ -46,11 +48,12 @@ pub(crate) fn text(heading: &Heading<'_>, lanes: &[Lane]) -> String {
         args.op.name(),
         plural(u64::from(args.folio.pages()), "page"),
         plural(u64::from(args.rounds), "round"),
+        if args.backend.len() > 1 { "backends and windows" } else { "windows" },
     );
     let _ = writeln!(
         text,
-        "{:>6}  {:>26}  {:>8}  {:>9}  {:>10}  {:>14}  {:>6}",
-        "window", "ns a page", "x first", "in flight", "queue full", "software pages", "ratio"
+        "{:<12}  {:>6}  {:>26}  {:>8}  {:>9}  {:>10}  {:>14}  {:>6}",
+        "backend", "window", "ns a page", "x first", "in flight", "queue full", "software pages", "ratio"
     );
     let first = spread(lanes[0].times.clone());
     for lane in lanes {
@@ -59,7 +62,8 @@ pub(crate) fn text(heading: &Heading<'_>, lanes: &[Lane]) -> String {
         let speed_up = paired(&lanes[0].times, &lane.times).or(first.map(|first| first.median / median));
         let _ = writeln!(
             text,
-            "{:>6}  {:>26}  {:>8}  {:>9}  {:>10}  {:>14}  {:>6.3}",
+            "{:<12}  {:>6}  {:>26}  {:>8}  {:>9}  {:>10}  {:>14}  {:>6.3}",
+            lane.name(),
             lane.window,
             format!("{median:.0} [{min:.0}..{max:.0}]"),
             speed_up.map_or(String::new(), |times| format!("{times:.2}")),
@@ -71,18 +75,19 @@ pub(crate) fn text(heading: &Heading<'_>, lanes: &[Lane]) -> String {
     }
     if lanes.iter().any(|lane| lane.model.is_some()) {
         let _ = writeln!(text, "\nin flight in the devices when a descriptor was taken, itself counted:");
-        for lane in lanes {
+        for lane in lanes.iter().filter(|lane| lane.model.is_some()) {
             let _ = writeln!(text, "{:>6}  {}", lane.window, histogram(&lane.counts()));
         }
     }
-    let worked_out: u64 = lanes.iter().map(|lane| lane.counts().worked_out).sum();
-    if worked_out != 0 && args.device.describe(args.backend).is_some() {
+    let modelled = lanes.iter().filter(|lane| lane.model.is_some());
+    let worked_out: u64 = modelled.map(|lane| lane.counts().worked_out).sum();
+    if worked_out != 0 {
         let _ = writeln!(text, "\nnote: {worked_out} answers had to be worked out in rounds that count");
     }
     text
 }
 
-/// A line for each window.
+/// A line for each backend and window.
 pub(crate) fn json(heading: &Heading<'_>, lanes: &[Lane]) -> io::Result<String> {
     let Heading { args, machine, measured_at, corpus, prepared } = heading;
     let mut text = String::new();
@@ -103,8 +108,9 @@ pub(crate) fn json(heading: &Heading<'_>, lanes: &[Lane]) -> io::Result<String> 
             "software_pages": counts.software_pages,
             "wrong_answers": lane.wrong,
             "ratio": ratio(lane, prepared),
+            "backend": lane.name(),
             "backend_report": lane.channels.report(),
-            "model": args.device.describe(args.backend),
+            "model": args.device.describe(lane.backend),
             "rounds": args.rounds,
             "call_pages": args.folio.pages(),
             "pages": prepared.pages.len(),
