@@ -11,7 +11,8 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use zfolio::{
-    Config, Folio, Limit, LoadError, NodeId, PAGE_SIZE, Page, PageBytes, Stats, StoreError, SwapEntry, Zswap,
+    Config, Folio, Limit, LoadError, MemoryDevice, NodeId, PAGE_SIZE, Page, PageBytes, Stats, StoreError,
+    SwapEntry, Zswap,
 };
 use zfolio_accel::{Topology, numa};
 
@@ -559,6 +560,69 @@ fn pages_that_come_and_go_return_to_a_node_that_has_room_again() {
     println!("misplaced of {}, by rounds of coming and going: {misplaced:?}", folios * FOLIO);
     let last = *misplaced.last().unwrap();
     assert!(last <= misplaced[0] / 10, "pages still misplaced, by rounds: {misplaced:?}");
+    assert_there(&zswap, 0..folios, page);
+    machine.assert_empty(&zswap);
+}
+
+/// The two harms of a wrong list: pressure on a node that cannot free what is there, and frees elsewhere instead, and says
+/// that it freed here.
+#[test]
+fn shrinking_a_node_frees_memory_there_and_nowhere_else() {
+    let Some(machine) = Machine::of_several_nodes() else { return };
+    let zswap = Zswap::new(roomy()).unwrap();
+    zswap.swapon_with_device(0, 1 << 20, std::sync::Arc::new(MemoryDevice::new())).unwrap();
+    for (index, &nid) in machine.nids.iter().enumerate() {
+        (index * 128..index * 128 + 128).for_each(|folio| store_folio(&zswap, nid, folio, any_page).unwrap());
+    }
+    let mut random = 1u64;
+    let mut rounds = 0;
+    for round in 0..1000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let index = (random >> 33) as usize % machine.nids.len();
+        let bytes = (random >> 40) % 50_000;
+        let (before, (pool_before, _)) = (zswap.stats(), machine.kernel_says());
+        let shrunk = zswap.shrink(machine.nids[index], bytes).unwrap();
+        let (after, (pool_after, _)) = (zswap.stats(), machine.kernel_says());
+        for node in 0..machine.nids.len() {
+            let (object_bytes, released_bytes) =
+                if node == index { (shrunk.object_bytes, shrunk.released_bytes) } else { (0, 0) };
+            let freed = before.nodes[node].object_bytes - after.nodes[node].object_bytes;
+            assert_eq!(freed, object_bytes, "object bytes of node index {node} in round {round}");
+            let released = pool_before[node] - pool_after[node];
+            assert_eq!(released, released_bytes, "the kernel, of node index {node} in round {round}");
+        }
+        // What was written back comes again, in one of the rounds on each node.
+        let folio = index * 128 + (random >> 20) as usize % 128;
+        store_folio(&zswap, machine.nids[index], folio, any_page).unwrap();
+        rounds += usize::from(shrunk.released_bytes > 0);
+    }
+    println!("{rounds} of 1000 calls released memory, each on the node that was asked for");
+    assert!(rounds > 100);
+    machine.assert_told_the_truth(&zswap);
+    zswap.invalidate_range(at(0), u32::MAX).unwrap();
+    machine.assert_empty(&zswap);
+}
+
+#[test]
+fn misplaced_pages_come_home_once_their_node_has_room() {
+    let Some(machine) = Machine::of_several_nodes() else { return };
+    let Some(full) = machine.node_to_fill() else { return };
+    let nid = machine.nids[full];
+    let page = |number: u64| page_with(number, 600);
+    let hog = machine.hog(full, 4 * MIB);
+    let zswap = store_of(roomy());
+    let folios = 1024;
+    (0..folios).for_each(|folio| store_folio(&zswap, nid, folio, page).unwrap());
+    let misplaced = machine.assert_told_the_truth(&zswap).misplaced_pages;
+    assert!(misplaced > 0, "the node was full");
+    drop(hog);
+    let mut moved = 0;
+    for &other in machine.nids.iter().filter(|&&other| other != nid) {
+        moved += zswap.repair(other, std::time::Duration::MAX).unwrap().moved_pages;
+    }
+    let left = machine.assert_told_the_truth(&zswap).misplaced_pages;
+    println!("{misplaced} pages misplaced, {moved} brought home, {left} left");
+    assert_eq!((moved, left), (misplaced, 0));
     assert_there(&zswap, 0..folios, page);
     machine.assert_empty(&zswap);
 }
