@@ -118,7 +118,9 @@ impl Runner for Zstd {
 fn main() {
     let files: Vec<String> = std::env::args().skip(1).collect();
     assert!(!files.is_empty(), "usage: page_race FILE.pages...");
-    println!("{ROUNDS} rounds, thousand pages a second of CPU time: median (lowest..highest), by best rounds");
+    println!(
+        "{ROUNDS} rounds, thousand pages a second of CPU time: median (lowest..highest), by best rounds"
+    );
     println!("{}: {}", Codec::Vw, Method::best().1);
     for file in files {
         let content = std::fs::read(&file).unwrap_or_else(|error| panic!("cannot read {file}: {error}"));

@@ -62,19 +62,39 @@ pub(super) fn decode(src: &[u8], words: &mut [u32]) -> Option<usize> {
         let coded = (coded - beyond.count_ones()) as usize;
         (codes, rest) = rest.split_at_checked((coded * mode.bits()).div_ceil(8))?;
         (raw, rest) = rest.split_at_checked(count - coded)?;
-        let (mut raw, mut bit) = (raw.iter(), 0);
+        // Both kinds are made bytes first, so that the loop over the mask has nothing to guess.
+        let mut bytes = [[0; SPACE]; 2];
+        bytes[0][..raw.len()].copy_from_slice(raw);
+        expand(mode, symbols, codes, &mut bytes[1]);
+        let mut next = [0; 2];
         for (at, word) in words.iter_mut().enumerate() {
-            let byte = if mask[at / 8] >> (at % 8) & 1 != 0 {
-                let code = codes.get(bit / 8).map_or(0, |codes| codes >> (bit % 8));
-                bit += mode.bits();
-                symbols[usize::from(code) & (symbols.len() - 1)]
-            } else {
-                *raw.next()?
-            };
-            *word |= u32::from(byte) << shift;
+            let kind = usize::from(mask[at / 8] >> (at % 8) & 1);
+            *word |= u32::from(bytes[kind][next[kind] % SPACE]) << shift;
+            next[kind] += 1;
         }
     }
     Some(src.len() - rest.len())
+}
+
+/// Room for a plane's bytes, and for codes that fill up a byte; a power of two, to be checked by a mask.
+const SPACE: usize = 2 * WORDS;
+
+/// The symbols of all codes.
+fn expand(mode: Mode, symbols: &[u8], codes: &[u8], bytes: &mut [u8; SPACE]) {
+    match mode {
+        Mode::Raw => {}
+        Mode::One => bytes.fill(symbols[0]),
+        Mode::Four => {
+            for (bytes, codes) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(codes) {
+                *bytes = [0, 2, 4, 6].map(|shift| symbols[usize::from(codes >> shift & 3)]);
+            }
+        }
+        Mode::Sixteen => {
+            for (bytes, codes) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
+                *bytes = [0, 4].map(|shift| symbols[usize::from(codes >> shift & 15)]);
+            }
+        }
+    }
 }
 
 /// Every so many literals one is counted: a guess of the frequent symbols is good enough.

@@ -49,7 +49,7 @@ macro_rules! level {
 
 level!(
     /// One table of aligned words.
-    Fast: false, 1, false, 2, 1
+    Fast: false, 1, false, 4, 1
 );
 level!(
     /// Two tables of aligned words.

@@ -57,8 +57,13 @@ pub(super) fn encode<S: Search>(
         work.by_word.fill(0);
     }
     for first in (0..BLOCKS).step_by(S::TOGETHER) {
-        for block in first..first + S::TOGETHER {
-            look_up::<S>(work, block);
+        // All gathers from the tables first: each takes long, and none waits for another.
+        let mut candidates = [Candidates::none(); 4];
+        for (candidates, block) in candidates.iter_mut().zip(first..first + S::TOGETHER) {
+            *candidates = look_up::<S>(work, block);
+        }
+        for (candidates, block) in candidates.iter().zip(first..first + S::TOGETHER) {
+            compare_sources::<S>(work, block, candidates);
         }
         for block in first..first + S::TOGETHER {
             remember::<S>(work, block);
@@ -86,29 +91,58 @@ fn hash(keys: __m512i) -> __m512i {
     _mm512_srli_epi32::<HASH_SHIFT>(_mm512_mullo_epi32(keys, _mm512_set1_epi32(HASH_FACTOR as i32)))
 }
 
+/// A block's words, and where the tables say their like was.
+#[derive(Clone, Copy)]
+struct Candidates {
+    words: __m512i,
+    by_upper: __m512i,
+    by_word: __m512i,
+}
+
+impl Candidates {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn none() -> Candidates {
+        let none = _mm512_setzero_si512();
+        Candidates { words: none, by_upper: none, by_word: none }
+    }
+}
+
+/// Looks a block's words up in the tables.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn look_up<S: Search>(work: &Workspace, block: usize) -> Candidates {
+    // SAFETY: blocks are in the window.
+    let words = unsafe { load(&work.window, FRONT + block * BLOCK) };
+    let position = _mm512_set1_epi32(PAGE as i32 - 1);
+    // SAFETY: hashes have ten bits, as the tables' indices do.
+    let (by_upper, by_word) = unsafe {
+        let by_upper = gather_entries(&work.by_upper, hash(_mm512_srli_epi32::<8>(words)));
+        let by_word = if S::WHOLE_WORDS { gather_entries(&work.by_word, hash(words)) } else { by_upper };
+        (by_upper, by_word)
+    };
+    let (by_upper, by_word) = (_mm512_and_si512(by_upper, position), _mm512_and_si512(by_word, position));
+    Candidates { words, by_upper, by_word }
+}
+
 /// Finds the sources of a block's words.
 #[inline]
 #[target_feature(
     enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
 )]
-fn look_up<S: Search>(work: &mut Workspace, block: usize) {
+fn compare_sources<S: Search>(work: &mut Workspace, block: usize, candidates: &Candidates) {
+    let Candidates { words, by_upper, by_word } = *candidates;
     let start = block * BLOCK;
     let lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     let places = _mm512_add_epi32(_mm512_set1_epi32(start as i32), _mm512_slli_epi32::<2>(lane));
-    let position = _mm512_set1_epi32(PAGE as i32 - 1);
     // As signed numbers: none is at or below -4, so the first block has no sources.
     let last = _mm512_set1_epi32(start as i32 - 4);
-    // SAFETY: blocks are in the window.
-    let words = unsafe { load(&work.window, FRONT + start) };
-    // SAFETY: hashes have ten bits, as the table's indices do.
-    let by_upper = unsafe { gather_entries(&work.by_upper, hash(_mm512_srli_epi32::<8>(words))) };
-    let mut sources = _mm512_and_si512(by_upper, position);
+    let mut sources = by_upper;
     // SAFETY: positions are masked to the page, behind which the window has room for a word.
     let mut theirs = unsafe { gather_bytes(&work.window, FRONT, sources) };
     if S::WHOLE_WORDS {
-        // SAFETY: as above.
-        let by_word = unsafe { gather_entries(&work.by_word, hash(words)) };
-        let by_word = _mm512_and_si512(by_word, position);
         // SAFETY: as above.
         let others = unsafe { gather_bytes(&work.window, FRONT, by_word) };
         let better = _mm512_cmpeq_epi32_mask(others, words) & _mm512_cmple_epi32_mask(by_word, last);
