@@ -31,12 +31,13 @@ impl Software {
     /// Compresses one page.
     #[inline(always)]
     pub(crate) fn compress_page(&mut self, page: &PageBytes) -> Compressed<'_> {
-        let compressed = self.codecs.compress(self.method, page, &mut self.scratch);
+        let method = self.method.for_page(page);
+        let compressed = self.codecs.compress(method, page, &mut self.scratch);
         // After the codec, which has brought the page into the cache.
         let crc = crc32(page);
         match compressed {
             Some(len) if len < PAGE_SIZE => {
-                Compressed::Bytes { bytes: &self.scratch[..len], codec: self.method.codec(), crc }
+                Compressed::Bytes { bytes: &self.scratch[..len], codec: method.codec(), crc }
             }
             _ => Compressed::Incompressible { crc },
         }

@@ -20,8 +20,9 @@ const TURN: usize = 32;
 /// Something that takes part.
 trait Runner {
     fn name(&self) -> String;
+    /// Leaves its codec's number, as a store would keep it beside the page, in the last byte of `dst`.
     fn compress(&mut self, page: &[u8; PAGE], dst: &mut [u8]) -> usize;
-    fn decompress(&mut self, src: &[u8], page: &mut [u8; PAGE]) -> bool;
+    fn decompress(&mut self, codec: u8, src: &[u8], page: &mut [u8; PAGE]) -> bool;
 }
 
 /// One of ours.
@@ -36,11 +37,15 @@ impl Runner for Ours {
     }
 
     fn compress(&mut self, page: &[u8; PAGE], dst: &mut [u8]) -> usize {
-        self.1.compress(self.0, page, dst).expect("the bound always fits")
+        let method = self.0.for_page(page);
+        let (codec, dst) = dst.split_last_mut().expect("room for the codec");
+        *codec = method.codec() as u8;
+        self.1.compress(method, page, dst).expect("the bound always fits")
     }
 
-    fn decompress(&mut self, src: &[u8], page: &mut [u8; PAGE]) -> bool {
-        self.1.decompress(self.0.codec(), src, page).is_ok()
+    fn decompress(&mut self, codec: u8, src: &[u8], page: &mut [u8; PAGE]) -> bool {
+        let codec = Codec::from_number(codec).expect("compress wrote it");
+        self.1.decompress(codec, src, page).is_ok()
     }
 }
 
@@ -56,7 +61,7 @@ impl Runner for Portable {
         self.0.compress(VwLevel::Standard, page, dst).expect("the bound always fits")
     }
 
-    fn decompress(&mut self, src: &[u8], page: &mut [u8; PAGE]) -> bool {
+    fn decompress(&mut self, _: u8, src: &[u8], page: &mut [u8; PAGE]) -> bool {
         self.0.decompress(src, page).is_ok()
     }
 }
@@ -84,7 +89,7 @@ impl Runner for LibLz4 {
         usize::try_from(len).expect("the bound always fits")
     }
 
-    fn decompress(&mut self, src: &[u8], page: &mut [u8; PAGE]) -> bool {
+    fn decompress(&mut self, _: u8, src: &[u8], page: &mut [u8; PAGE]) -> bool {
         // SAFETY: both buffers have the lengths that are told.
         let len = unsafe {
             lz4_sys::LZ4_decompress_safe(
@@ -110,7 +115,7 @@ impl Runner for Zstd {
         self.0.compress_to_buffer(page, dst).expect("the bound always fits")
     }
 
-    fn decompress(&mut self, src: &[u8], page: &mut [u8; PAGE]) -> bool {
+    fn decompress(&mut self, _: u8, src: &[u8], page: &mut [u8; PAGE]) -> bool {
         self.1.decompress_to_buffer(src, &mut page[..]).is_ok_and(|len| len == PAGE)
     }
 }
@@ -140,6 +145,7 @@ fn main() {
 struct Lane {
     runner: Box<dyn Runner>,
     streams: Vec<u8>,
+    codecs: Vec<u8>,
     ends: Vec<usize>,
     kept: usize,
     rates: [Vec<f64>; 2],
@@ -158,26 +164,33 @@ fn race(pages: &[[u8; PAGE]]) {
         ours(Method::VwFast),
         ours(Method::Vw),
         ours(Method::VwDense),
+        ours(Method::PerPage),
         Box::new(Portable(Vw::portable())),
         Box::new(zstd),
     ];
-    let mut dst = vec![0; max_compressed_len(PAGE)];
+    let mut dst = vec![0; max_compressed_len(PAGE) + 1];
     let mut page = [0; PAGE];
     let mut lanes: Vec<Lane> = runners
         .into_iter()
         .map(|mut runner| {
-            let (mut streams, mut ends, mut kept) = (Vec::new(), vec![0], 0);
+            let (mut streams, mut codecs, mut ends, mut kept) = (Vec::new(), Vec::new(), vec![0], 0);
             for source in pages {
                 let len = runner.compress(source, &mut dst);
-                assert!(runner.decompress(&dst[..len], &mut page), "{} refuses its stream", runner.name());
+                let codec = dst[dst.len() - 1];
+                assert!(
+                    runner.decompress(codec, &dst[..len], &mut page),
+                    "{} refuses its stream",
+                    runner.name()
+                );
                 assert!(page == *source, "{} returned another page", runner.name());
                 streams.extend_from_slice(&dst[..len]);
+                codecs.push(codec);
                 ends.push(streams.len());
                 kept += len.min(PAGE);
             }
             let turns = pages.len().div_ceil(TURN);
             let best = [vec![f64::INFINITY; turns], vec![f64::INFINITY; turns]];
-            Lane { runner, streams, ends, kept, rates: [Vec::new(), Vec::new()], best }
+            Lane { runner, streams, codecs, ends, kept, rates: [Vec::new(), Vec::new()], best }
         })
         .collect();
 
@@ -188,7 +201,7 @@ fn race(pages: &[[u8; PAGE]]) {
         for (turn, sources) in pages.chunks(TURN).enumerate() {
             for (lane, times) in lanes.iter_mut().zip(&mut times) {
                 let first = turn * TURN;
-                let Lane { runner, streams, ends, best, .. } = lane;
+                let Lane { runner, streams, codecs, ends, best, .. } = lane;
                 let start = cpu_time();
                 let mut right = true;
                 for (index, source) in (first..).zip(sources) {
@@ -200,7 +213,11 @@ fn race(pages: &[[u8; PAGE]]) {
                 let between = cpu_time();
                 let mut right = true;
                 for (index, page) in (first..).zip(&mut decoded[..sources.len()]) {
-                    right &= runner.decompress(&streams[ends[index]..ends[index + 1]], black_box(page));
+                    right &= runner.decompress(
+                        codecs[index],
+                        &streams[ends[index]..ends[index + 1]],
+                        black_box(page),
+                    );
                 }
                 let end = cpu_time();
                 assert!(right && decoded[..sources.len()] == *sources, "{}: other pages", runner.name());

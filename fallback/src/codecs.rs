@@ -23,7 +23,7 @@ impl Codecs {
     ///
     /// `None` as [`Lz4::compress`], [`Deflate::compress`] and [`Vw::compress`] say; never with a `dst` of
     /// [`max_compressed_len`](crate::max_compressed_len) and a `src` of at most [`MAX_INPUT`](crate::MAX_INPUT) that
-    /// the codec [takes](Codec::takes).
+    /// the codec [takes](Codec::takes). Always with [`Method::PerPage`]: ask [`Method::for_page`] first.
     pub fn compress(&mut self, method: impl Into<Method>, src: &[u8], dst: &mut [u8]) -> Option<usize> {
         match method.into() {
             Method::Lz4 => self.lz4.compress(src, dst),
@@ -32,6 +32,8 @@ impl Codecs {
             Method::Vw => self.vw.compress(VwLevel::Standard, src, dst),
             Method::VwFast => self.vw.compress(VwLevel::Fast, src, dst),
             Method::VwDense => self.vw.compress(VwLevel::Dense, src, dst),
+            // Whoever stores the bytes must know their codec.
+            Method::PerPage => None,
         }
     }
 

@@ -6,6 +6,13 @@ use std::fmt;
 
 use crate::{Codec, Vw};
 
+/// The lowest and the highest bit of each byte.
+const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+const TOP_BITS: u64 = LOW_BITS << 7;
+
+/// A page with more words of text than this among 64 is text; see `page_race`'s ratios in the recorded results.
+const TEXT_WORDS: u32 = 10;
+
 /// How new pages are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -22,10 +29,12 @@ pub enum Method {
     VwFast,
     /// vw for density, also on text and programs.
     VwDense,
+    /// Chosen for each page by a look at it: LZ4 for text, else vw. [`Method::for_page`] tells.
+    PerPage,
 }
 
 impl Method {
-    /// Every method.
+    /// Every method that has one codec: all but [`PerPage`](Method::PerPage).
     pub const ALL: [Method; 6] =
         [Method::Lz4, Method::Deflate, Method::DeflateDynamic, Method::Vw, Method::VwFast, Method::VwDense];
 
@@ -40,6 +49,23 @@ impl Method {
         }
     }
 
+    /// What to compress this page with: the method itself, unless it is [`PerPage`](Method::PerPage).
+    #[inline]
+    pub fn for_page(self, page: &[u8; 4096]) -> Method {
+        if self != Method::PerPage {
+            return self;
+        }
+        // One word in eight of the page: of text, all bytes are below 128 and few are zero.
+        let mut text = 0;
+        for line in page.as_chunks::<64>().0 {
+            let word = line.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+            let above = word & TOP_BITS;
+            let zero = word.wrapping_sub(LOW_BITS) & !word & TOP_BITS;
+            text += u32::from(above | zero == 0);
+        }
+        if text > TEXT_WORDS { Method::Lz4 } else { Method::Vw }
+    }
+
     /// The name used on command lines and in reports.
     pub const fn name(self) -> &'static str {
         match self {
@@ -49,15 +75,16 @@ impl Method {
             Method::Vw => "vw",
             Method::VwFast => "vw-fast",
             Method::VwDense => "vw-dense",
+            Method::PerPage => "per-page",
         }
     }
 
-    /// What its bytes are encoded with.
+    /// What its bytes are encoded with; of [`PerPage`](Method::PerPage), what most pages' are.
     pub const fn codec(self) -> Codec {
         match self {
             Method::Lz4 => Codec::Lz4,
             Method::Deflate | Method::DeflateDynamic => Codec::Deflate,
-            Method::Vw | Method::VwFast | Method::VwDense => Codec::Vw,
+            Method::Vw | Method::VwFast | Method::VwDense | Method::PerPage => Codec::Vw,
         }
     }
 }
@@ -76,5 +103,24 @@ impl From<Codec> for Method {
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_goes_to_lz4_and_words_to_vw() {
+        let text = include_bytes!("method.rs").repeat(8);
+        let text = text.first_chunk().expect("longer than a page");
+        assert_eq!(Method::PerPage.for_page(text), Method::Lz4);
+        let pointers = std::array::from_fn(|at| [0x10, 0x20, 0x7f, 0, 0, 0x7f, 0, 0][at % 8]);
+        assert_eq!(Method::PerPage.for_page(&pointers), Method::Vw);
+        assert_eq!(Method::PerPage.for_page(&[0xa5; 4096]), Method::Vw);
+        // Who named a method gets it.
+        for method in Method::ALL {
+            assert_eq!(method.for_page(text), method);
+        }
     }
 }

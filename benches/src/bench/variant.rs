@@ -21,6 +21,8 @@ pub(crate) enum CodecChoice {
     VwFast,
     /// The same for density
     VwDense,
+    /// lz4 for pages of text, vw for others
+    PerPage,
     /// The store's own choice for this machine
     Auto,
 }
@@ -35,6 +37,7 @@ impl CodecChoice {
             Self::Vw => Some(Method::Vw),
             Self::VwFast => Some(Method::VwFast),
             Self::VwDense => Some(Method::VwDense),
+            Self::PerPage => Some(Method::PerPage),
             Self::Auto => None,
         }
     }

@@ -15,7 +15,7 @@ fn load(zswap: &Zswap, offset: usize) -> Result<PageBytes, LoadError> {
 
 #[test]
 fn what_goes_in_comes_out_once_with_every_method_and_folio_size() {
-    for method in Method::ALL {
+    for method in Method::ALL.into_iter().chain([Method::PerPage]) {
         let zswap = store_with(Config { method: Some(method), ..Config::default() });
         let pages = pages(1024, 1);
         for size in [1, 2, 16, 512] {
