@@ -1,6 +1,6 @@
 //! Intel IAA in software, as strict as the device.
 //!
-//! [`execute`] is the device without time: a descriptor and memory in, a completion record out; no threads, no I/O.
+//! [`execute()`] is the device without time: a descriptor and memory in, a completion record out; no threads, no I/O.
 //! Memory is reached through [`Memory`], so that the same code serves this process, another one, and made-up faults.
 //!
 //! [`Model`] puts devices with queues and engines around it, with a clock and a plan of what goes wrong.
