@@ -366,3 +366,33 @@ fn ordinary_user_needs_no_privilege() {
         eprintln!("skipped: {}", message.trim());
     }
 }
+
+#[test]
+fn configuration_of_the_doctor_makes_unconfigured_devices_usable() {
+    if !has("accel-config") {
+        return;
+    }
+    let zfolio = env!("CARGO_BIN_EXE_zfolio");
+    let unconfigured = ["--unconfigured", "--devices", "2", "-q"];
+    // Before: a device that nobody has configured, and the doctor's code for it.
+    let ran = script(&unconfigured, &format!("{zfolio} doctor"));
+    assert_eq!(ran.code, Some(5), "{}", ran.stdout);
+    assert!(ran.stdout.contains("zfolio doctor --config | sudo sh"), "{}", ran.stdout);
+
+    let ran = script(&unconfigured, &format!("{zfolio} doctor --config | sh >&2 && {zfolio} doctor --json"));
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["class"], "ready", "{report}");
+
+    // The same as a file for load-config, which is the script's last part.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("accel.conf").display().to_string();
+    let ran = script(
+        &unconfigured,
+        &format!(
+            "{zfolio} doctor --config | sed -n '/^# \\[/,$ s/^# //p' > {file} && \
+             accel-config load-config -e -c {file} >&2 && {zfolio} doctor"
+        ),
+    );
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+}
