@@ -1,7 +1,7 @@
 //! The `zfolio` command line.
 //!
 //! `zfolio capture` writes pages of a process or of files to a corpus; `zfolio bench` runs the store over
-//! corpora, checks every byte it gets back, and reports; `zfolio compare` tells two runs apart; `zfolio doctor` examines what
+//! corpora, checks every byte it gets back, and reports; `zfolio compare` tells two runs apart; `zfolio report` makes a page of them; `zfolio doctor` examines what
 //! stands between the machine and its IAA; `zfolio emulate` runs a command on modelled devices. Each command is a module with a `run`; this file only
 //! reads the arguments and turns errors into one line on standard error and an exit code.
 
@@ -19,6 +19,7 @@ mod memory;
 mod os;
 mod progress;
 mod quantity;
+mod report;
 mod statistics;
 mod verdict;
 
@@ -41,11 +42,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     Capture(capture::CaptureArgs),
     Compare(compare::CompareArgs),
     Doctor(doctor::DoctorArgs),
     Emulate(emulate::EmulateArgs),
+    Report(report::ReportArgs),
     /// Build the data of the live-memory corpus and wait (what `capture --self` captures)
     #[command(name = corpus::live::SUBCOMMAND, hide = true)]
     Workload,
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::Capture(args) => capture::run(args, &interrupt).map_err(|error| error.to_string()),
         Command::Compare(args) => compare::run(args).map_err(|error| error.to_string()),
         Command::Doctor(args) => doctor::run(args).map_err(|error| error.to_string()),
+        Command::Report(args) => report::run(args).map_err(|error| error.to_string()),
         Command::Emulate(_) | Command::Workload => unreachable!("served above"),
     };
     result.unwrap_or_else(|message| fail(&message))

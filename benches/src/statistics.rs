@@ -40,6 +40,11 @@ impl Sample {
         self.0.len()
     }
 
+    /// The values, in order.
+    pub(crate) fn values(&self) -> &[f64] {
+        &self.0
+    }
+
     /// The least and the greatest value.
     pub(crate) fn range(&self) -> (f64, f64) {
         (self.0[0], self.0[self.len() - 1])
