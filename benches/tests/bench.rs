@@ -348,3 +348,69 @@ fn store_runs_on_a_modelled_device() {
     let ran = zfolio(&["bench", "--backend", "model", "--threads", "2"]);
     assert!(ran.code == Some(2) && ran.stderr.contains("holds for one thread"), "{}", ran.stderr);
 }
+
+#[test]
+fn latency_under_load_counts_every_arrival_and_checks_every_page() {
+    let (_dir, path) = corpus(512);
+    let json = path.with_extension("jsonl");
+    let args = ["bench", "latency", "--corpus", path.to_str().unwrap(), "--codec", "lz4", "--seconds", "1"];
+    let run = |more: &[&str]| {
+        let ran = zfolio(&[&args[..], &["--json", json.to_str().unwrap()], more].concat());
+        assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+        assert!(ran.stdout.lines().all(|line| line.chars().count() <= 120), "{}", ran.stdout);
+        (ran.stdout, json_lines(&json).remove(0))
+    };
+    let (text, line) = run(&["--rate", "2000", "--mix", "70", "--folio", "16K"]);
+    assert!(text.contains("p99.99"), "{text}");
+    let calls = ["store", "load"].map(|op| line[format!("{op}_calls")].as_u64().unwrap());
+    // Poisson: 2000 expected, 45 is a standard deviation; all are there, however slow the machine.
+    assert!((1_700..2_300).contains(&(calls[0] + calls[1])), "{calls:?}");
+    assert!(calls[1] > calls[0], "70 % are loads: {calls:?}");
+    for op in ["store", "load"] {
+        let order = ["p50", "p90", "p99", "p999", "p9999", "max"]
+            .map(|name| line[format!("{op}_{name}_ns")].as_u64().unwrap());
+        assert!(order.is_sorted() && order[0] > 0, "{order:?}");
+    }
+    assert_eq!((&line["mismatched_pages"], &line["failed_checks"]), (&0.into(), &0.into()));
+
+    // Far more than any machine can do: what is due and never begun counts too, and waits nearly a second.
+    let (text, line) = run(&["--rate", "10000000"]);
+    assert!(text.contains("TOO FAST"), "{text}");
+    let calls: u64 = ["store", "load"].map(|op| line[format!("{op}_calls")].as_u64().unwrap()).iter().sum();
+    assert!((9_900_000..10_100_000).contains(&calls), "{calls}");
+    assert!(line["store_p50_ns"].as_u64().unwrap() > 300_000_000, "{line}");
+    assert_eq!(line["mismatched_pages"], 0);
+}
+
+#[test]
+fn a_sweep_measures_every_combination_once_and_goes_on_where_it_was_ended() {
+    let (_dir, path) = corpus(128);
+    let json = path.with_extension("jsonl");
+    let args = ["bench", "sweep", "--corpus", path.to_str().unwrap(), "--json", json.to_str().unwrap()];
+    let lists =
+        ["--codec", "lz4,vw", "--window", "1,8", "--folio", "4K,64K", "--threads", "1,2", "--rounds", "2"];
+    let sweep = || {
+        let ran = zfolio(&[&args[..], &lists].concat());
+        assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+        ran.stdout
+    };
+    let kinds = |kind: &str| json_lines(&json).iter().filter(|line| line["kind"] == kind).count();
+    assert!(sweep().contains("16 of 16 points complete, 0 of them before"));
+    assert_eq!((kinds("summary"), kinds("round")), (16, 32));
+    assert!(sweep().contains("16 of 16 points complete, 16 of them before"));
+    assert_eq!((kinds("summary"), kinds("round")), (16, 32), "nothing is measured twice");
+
+    // Ended in the middle of a line: the last summary is gone, its rounds are measured again.
+    let text = fs::read_to_string(&json).unwrap();
+    fs::write(&json, &text[..text.len() - 100]).unwrap();
+    assert!(sweep().contains("16 of 16 points complete, 15 of them before"));
+    assert_eq!((kinds("summary"), kinds("round")), (16, 32), "no round stands there twice");
+
+    let ran = zfolio(&[&args[..], &["--rounds", "1", "--window", "1", "--codec", "lz4"]].concat());
+    assert!(ran.stdout.contains("1 of 1 point complete, 0 of them before"), "other rounds: {}", ran.stdout);
+    fs::write(&json, "not json\n").unwrap();
+    let ran = zfolio(&[&args[..], &lists].concat());
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("line 1: no JSON"), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(&json).unwrap(), "not json\n", "what is no sweep's is left alone");
+}

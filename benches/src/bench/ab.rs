@@ -49,6 +49,11 @@ struct Side {
     args: BenchArgs,
 }
 
+/// The arguments when none is given.
+pub(super) fn standard() -> BenchArgs {
+    Side::parse_from::<_, OsString>([]).args
+}
+
 /// What both sides measure with: the options beside --ab and each side's own.
 pub(super) fn setups(args: &BenchArgs) -> Result<[Setup; 2], String> {
     let side = |own: &String| {

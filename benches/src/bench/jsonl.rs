@@ -22,9 +22,14 @@ use crate::statistics::Sample;
 
 /// One object, its names in the order they were added.
 #[derive(Default)]
-struct Line(Vec<(String, Value)>);
+pub(super) struct Line(Vec<(String, Value)>);
 
 impl Line {
+    /// As an object that more can be added to; its names in the order of the alphabet.
+    pub(super) fn into_value(self) -> Value {
+        self.0.into_iter().collect::<serde_json::Map<_, _>>().into()
+    }
+
     fn add(&mut self, name: &str, value: impl Into<Value>) {
         self.0.push((name.to_owned(), value.into()));
     }
@@ -93,10 +98,7 @@ impl JsonLines {
         let mut line = begin("summary", setup, corpus, outcome.variant);
         line.add("rounds_complete", outcome.rounds.iter().filter(|round| round.complete()).count());
         line.add("arena", if outcome.rounds.len() > 1 { "warm" } else { "cold" });
-        line.add(
-            "complete",
-            outcome.rounds.len() == setup.rounds as usize && outcome.rounds.iter().all(Round::complete),
-        );
+        line.add("complete", outcome.is_complete(setup));
         line.add("interval_level", figures::LEVEL);
         line.add("noise", noise::of(setup, outcome, summary));
         for (name, sample) in &summary.0 {
@@ -135,7 +137,7 @@ impl JsonLines {
 }
 
 /// What every line begins with: what was measured, where and how.
-fn begin(kind: &str, setup: &Setup, corpus: &Corpus, variant: &Variant) -> Line {
+pub(super) fn begin(kind: &str, setup: &Setup, corpus: &Corpus, variant: &Variant) -> Line {
     let mut line = Line::default();
     line.add("kind", kind);
     line.add("corpus", corpus.name.as_str());
@@ -177,7 +179,7 @@ fn libraries(variant: &Variant) -> Value {
         Codec::Deflate => versions.insert("zlib-rs".to_owned(), env!("ZLIB_RS_VERSION").into()),
         _ => None,
     };
-    if variant.backend == "qpl"
+    if variant.backend.starts_with("qpl")
         && let Ok(library) = qpl_sys::Library::load()
     {
         versions.insert("qpl".to_owned(), library.version().to_string().into());

@@ -9,10 +9,12 @@ mod device;
 mod engine;
 mod figures;
 mod jsonl;
+mod latency;
 mod noise;
 mod plan;
 mod round;
 mod stopwatch;
+mod sweep;
 mod table;
 mod variant;
 mod worker;
@@ -116,10 +118,12 @@ pub(crate) struct BenchArgs {
     json: Option<PathBuf>,
 }
 
-/// Benchmarks of a part of the store.
+/// Benchmarks of another kind.
 #[derive(Debug, clap::Subcommand)]
 enum Part {
     Engine(engine::EngineArgs),
+    Latency(latency::LatencyArgs),
+    Sweep(sweep::SweepArgs),
 }
 
 impl BenchArgs {
@@ -182,6 +186,7 @@ pub(crate) enum BenchError {
     Sides(String),
     Corpus(CorpusError),
     Json { path: PathBuf, error: io::Error },
+    Resume { path: PathBuf, error: io::Error },
     Store(String),
     Threads(io::Error),
     NoMemory { pages: u32, bytes: u64 },
@@ -195,6 +200,9 @@ impl std::fmt::Display for BenchError {
             Self::Sides(error) => f.write_str(error),
             Self::Corpus(error) => error.fmt(f),
             Self::Json { path, error } => write!(f, "{} cannot be written: {error}", path.display()),
+            Self::Resume { path, error } => {
+                write!(f, "a sweep cannot go on with {}: {error}", path.display())
+            }
             Self::Store(error) => write!(f, "the store cannot be opened: {error}"),
             Self::Threads(error) => write!(f, "threads cannot be started: {error}"),
             Self::NoMemory { pages, bytes } => {
@@ -220,6 +228,7 @@ impl std::fmt::Display for BenchError {
 }
 
 /// What all corpora are measured with.
+#[derive(Clone)]
 pub(crate) struct Setup {
     machine: Machine,
     settings: KernelSettings,
@@ -239,6 +248,16 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
+    /// What is measured when nothing is asked for.
+    fn standard() -> Self {
+        Self::new(&ab::standard())
+    }
+
+    /// The same with this codec.
+    fn with_codec(&self, codec: CodecChoice) -> Self {
+        Self { codec: Some(codec), ..self.clone() }
+    }
+
     fn new(args: &BenchArgs) -> Self {
         Self {
             machine: Machine::read(),
@@ -266,6 +285,11 @@ pub(crate) struct Outcome<'a> {
 }
 
 impl Outcome<'_> {
+    /// Every round that was asked for, to its end.
+    fn is_complete(&self, setup: &Setup) -> bool {
+        self.rounds.len() == setup.rounds as usize && self.rounds.iter().all(Round::complete)
+    }
+
     fn faults(&self) -> Faults {
         let mut faults = Faults::default();
         self.rounds.iter().for_each(|round| faults.add(round.faults.clone()));
@@ -275,25 +299,18 @@ impl Outcome<'_> {
 
 /// Runs the command.
 pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, BenchError> {
-    if let Some(Part::Engine(args)) = &args.part {
-        return engine::run(args, interrupt);
+    match &args.part {
+        Some(Part::Engine(args)) => return engine::run(args, interrupt),
+        Some(Part::Latency(args)) => return latency::run(args, interrupt),
+        Some(Part::Sweep(args)) => return sweep::run(args, interrupt),
+        None => {}
     }
     let sides = if args.ab.is_empty() { None } else { Some(ab::setups(args).map_err(BenchError::Sides)?) };
     let setup = Setup::new(args);
     let json_error = |error| BenchError::Json { path: args.json.clone().unwrap_or_default(), error };
-    let mut progress = Progress::new();
-    // All corpora before the first measurement: a broken one is found out at once.
-    let corpora = if args.corpus.is_empty() {
-        match builtin::gather(interrupt, &mut progress) {
-            Err(CorpusError::Interrupted) => {
-                crate::tell(CorpusError::Interrupted);
-                return Ok(ExitCode::from(interrupt::EXIT_CODE));
-            }
-            gathered => gathered.map_err(BenchError::Corpus)?,
-        }
-    } else {
-        let read = |path: &PathBuf| Corpus::read(path).map_err(BenchError::Corpus);
-        args.corpus.iter().map(read).collect::<Result<_, _>>()?
+    let mut run = Run::new(&setup, interrupt);
+    let Some(corpora) = corpora(&args.corpus, interrupt, &mut run.progress)? else {
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
     };
     for corpus in &corpora {
         for setup in sides.iter().flatten().chain([&setup]) {
@@ -304,7 +321,6 @@ pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, B
     if let Some(sides) = &sides {
         return ab::run(sides, args, corpora, &mut json, interrupt);
     }
-    let mut run = Run { setup: &setup, interrupt, progress, faults: Faults::default(), headed: false };
     let mut printed = true;
     for mut corpus in corpora {
         if !interrupt.raised() {
@@ -315,6 +331,37 @@ pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, B
         printed &= crate::print(&table::footer(&setup)).is_ok();
     }
     let faults = run.faults;
+    tell_faults(&faults);
+    if faults.any() {
+        return Ok(ExitCode::FAILURE);
+    }
+    if interrupt.raised() {
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
+    }
+    Ok(if printed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// All corpora before the first measurement: a broken one is found out at once. None after Ctrl-C.
+fn corpora(
+    paths: &[PathBuf],
+    interrupt: &Interrupt,
+    progress: &mut Progress,
+) -> Result<Option<Vec<Corpus>>, BenchError> {
+    if !paths.is_empty() {
+        let read = |path: &PathBuf| Corpus::read(path).map_err(BenchError::Corpus);
+        return paths.iter().map(read).collect::<Result<_, _>>().map(Some);
+    }
+    match builtin::gather(interrupt, progress) {
+        Err(CorpusError::Interrupted) => {
+            crate::tell(CorpusError::Interrupted);
+            Ok(None)
+        }
+        gathered => gathered.map(Some).map_err(BenchError::Corpus),
+    }
+}
+
+/// What went wrong, on standard error.
+fn tell_faults(faults: &Faults) {
     if faults.store_failed() {
         crate::tell(format_args!(
             "THE STORE FAILED: {} mismatched pages, {} checks failed",
@@ -325,13 +372,6 @@ pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, B
     if let Some(refusal) = &faults.refusal {
         crate::tell(format_args!("{} refused: {refusal}", plural(faults.rejected_pages, "page")));
     }
-    if faults.any() {
-        return Ok(ExitCode::FAILURE);
-    }
-    if interrupt.raised() {
-        return Ok(ExitCode::from(interrupt::EXIT_CODE));
-    }
-    Ok(if printed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Can this corpus be measured as asked? Better known before the first minute than after it.
@@ -365,9 +405,19 @@ struct Run<'a> {
     faults: Faults,
     /// The table's header is out.
     headed: bool,
+    /// What stands before each line of progress.
+    before: String,
 }
 
-impl Run<'_> {
+/// What was measured of a corpus: the rounds of each variant, and what they come to.
+type Measured<'a> = Vec<(Outcome<'a>, Summary)>;
+
+impl<'s> Run<'s> {
+    fn new(setup: &'s Setup, interrupt: &'s Interrupt) -> Self {
+        let (progress, before) = (Progress::new(), String::new());
+        Self { setup, interrupt, progress, faults: Faults::default(), headed: false, before }
+    }
+
     /// Measures one corpus and reports it; `false` when the report could not be printed.
     fn corpus(
         &mut self,
@@ -378,30 +428,8 @@ impl Run<'_> {
         let setup = self.setup;
         let pages = setup.pages.unwrap_or(corpus.facts.pages) as u32;
         corpus.arrange(u64::from(pages), setup.folio_pages);
-        let corpus = &*corpus;
-        let no_memory = |_| BenchError::NoMemory { pages, bytes: plan::list_bytes(pages, setup.folio_pages) };
-        let shares = plan::deal(pages, setup.folio_pages, setup.threads).map_err(no_memory)?;
         let variants = Variant::open_all(setup, pages)?;
-        let source = corpus.arranged();
-        let workers = shares.iter().map(|share| Worker::new(source, share, setup.nid));
-        let workers = workers.collect::<Result<_, _>>().map_err(no_memory)?;
-        let mut outcomes: Vec<Outcome<'_>> =
-            variants.iter().map(|variant| Outcome { variant, rounds: Vec::new() }).collect();
-        thread::scope(|scope| {
-            let crew =
-                Crew::start(scope, workers, &setup.pins, self.interrupt).map_err(BenchError::Threads)?;
-            self.rounds(corpus, &crew, &mut outcomes, json).map_err(json_error)
-        })?;
-        self.progress.clear();
-        let summaries: Vec<_> = outcomes
-            .iter()
-            .filter(|outcome| !outcome.rounds.is_empty())
-            .map(|outcome| (outcome, Summary::of(&outcome.rounds)))
-            .collect();
-        for (outcome, summary) in &summaries {
-            json.summary(setup, corpus, outcome, summary).map_err(json_error)?;
-            self.faults.add(outcome.faults());
-        }
+        let summaries = self.measure(corpus, &variants, json, json_error)?;
         let Some((first, _)) = summaries.first() else { return Ok(true) };
         let mut text = String::new();
         if !std::mem::replace(&mut self.headed, true) {
@@ -411,12 +439,48 @@ impl Run<'_> {
         Ok(crate::print(&text).is_ok())
     }
 
+    /// Measures variants on a corpus that is arranged, and records it. Those that Ctrl-C left no round are left out.
+    fn measure<'a>(
+        &mut self,
+        corpus: &'a Corpus,
+        variants: &'a [Variant],
+        json: &mut JsonLines,
+        json_error: &dyn Fn(io::Error) -> BenchError,
+    ) -> Result<Measured<'a>, BenchError> {
+        let setup = self.setup;
+        let pages = setup.pages.unwrap_or(corpus.facts.pages) as u32;
+        let no_memory = |_| BenchError::NoMemory { pages, bytes: plan::list_bytes(pages, setup.folio_pages) };
+        let shares = plan::deal(pages, setup.folio_pages, setup.threads).map_err(no_memory)?;
+        let source = corpus.arranged();
+        let workers = shares.iter().map(|share| Worker::new(source, share, setup.nid));
+        let workers = workers.collect::<Result<_, _>>().map_err(no_memory)?;
+        let mut outcomes: Vec<Outcome<'a>> =
+            variants.iter().map(|variant| Outcome { variant, rounds: Vec::new() }).collect();
+        thread::scope(|scope| {
+            let crew =
+                Crew::start(scope, workers, &setup.pins, self.interrupt).map_err(BenchError::Threads)?;
+            self.rounds(corpus, &crew, &mut outcomes, json).map_err(json_error)
+        })?;
+        self.progress.clear();
+        outcomes.retain(|outcome| !outcome.rounds.is_empty());
+        let summed = outcomes.into_iter().map(|outcome| {
+            let summary = Summary::of(&outcome.rounds);
+            (outcome, summary)
+        });
+        let summaries: Measured<'a> = summed.collect();
+        for (outcome, summary) in &summaries {
+            json.summary(setup, corpus, outcome, summary).map_err(json_error)?;
+            self.faults.add(outcome.faults());
+        }
+        Ok(summaries)
+    }
+
     /// All rounds of a corpus, until Ctrl-C.
-    fn rounds<'a>(
+    fn rounds<'a, 'v: 'a>(
         &mut self,
         corpus: &Corpus,
         crew: &Crew<'a>,
-        outcomes: &mut [Outcome<'a>],
+        outcomes: &mut [Outcome<'v>],
         json: &mut JsonLines,
     ) -> io::Result<()> {
         let mut growths = vec![Growth::new(); outcomes.len()];
@@ -430,8 +494,10 @@ impl Run<'_> {
                     return Ok(());
                 }
                 let variant = outcomes[index].variant;
-                let label =
-                    format!("{}, {}, round {number} of {}", corpus.name, variant.method, self.setup.rounds);
+                let label = format!(
+                    "{}{}, {}, round {number} of {}",
+                    self.before, corpus.name, variant.method, self.setup.rounds
+                );
                 let growth = &mut growths[index];
                 let round = round::run(number, crew, &variant.zswap, growth, &mut self.progress, &label);
                 json.round(self.setup, corpus, variant, &round)?;

@@ -120,7 +120,7 @@ pub(crate) fn run<'a>(
 }
 
 /// After every page was loaded nothing may be left, and the store's books must agree.
-fn check_empty(zswap: &Zswap, faults: &mut Faults) {
+pub(super) fn check_empty(zswap: &Zswap, faults: &mut Faults) {
     let left = zswap.stats().stored_pages;
     if left > 0 {
         faults.fail_check(format!("{left} pages are still in the store after all were loaded"));

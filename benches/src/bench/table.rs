@@ -11,7 +11,7 @@ use super::figures::{COLD_STORE, Spread, Summary, prefix};
 use super::worker::Pass;
 use super::{Outcome, Setup, noise};
 use crate::corpus::Corpus;
-use crate::quantity::{Scale, bytes, nanoseconds, percent, plural};
+use crate::quantity::{Scale, bytes, count, nanoseconds, percent, plural};
 
 /// What stands above all blocks.
 pub(crate) fn header(setup: &Setup, outcome: &Outcome<'_>) -> String {
@@ -83,7 +83,7 @@ fn folio(pages: u32) -> String {
 }
 
 /// The block of one corpus.
-pub(crate) fn block(setup: &Setup, corpus: &Corpus, outcomes: &[(&Outcome<'_>, Summary)]) -> String {
+pub(crate) fn block(setup: &Setup, corpus: &Corpus, outcomes: &[(Outcome<'_>, Summary)]) -> String {
     let facts = &corpus.facts;
     let mut text = String::new();
     let used = match setup.pages {
@@ -158,6 +158,23 @@ pub(crate) fn block(setup: &Setup, corpus: &Corpus, outcomes: &[(&Outcome<'_>, S
     text
 }
 
+/// What was measured in a line, as a sweep tells it.
+pub(crate) fn one_line(setup: &Setup, corpus: &Corpus, outcome: &Outcome<'_>, summary: &Summary) -> String {
+    let rate = |pass| median(summary.get(&format!("{}_pages_per_s", prefix(pass))), count);
+    format!(
+        "{:<18} {:<10} {:>4} window {:<4} threads {:<3} pages/s: store {:>6}, read {:>6}, load {:>6}; ratio {}\n",
+        crate::printable(&corpus.name),
+        outcome.variant.method.name(),
+        call_size(setup.folio_pages),
+        setup.window,
+        setup.threads,
+        rate(Pass::Store),
+        rate(Pass::Read),
+        rate(Pass::Load),
+        median(summary.get("ratio"), |value| format!("{value:.3}")),
+    )
+}
+
 /// What stands below all blocks.
 pub(crate) fn footer(setup: &Setup) -> String {
     let cold = if setup.rounds > 1 {
@@ -216,7 +233,7 @@ fn call_size(pages: u32) -> String {
     if kib < 1024 { format!("{kib}K") } else { format!("{}M", kib / 1024) }
 }
 
-fn speed(folio_pages: u32, outcomes: &[(&Outcome<'_>, Summary)]) -> Table {
+fn speed(folio_pages: u32, outcomes: &[(Outcome<'_>, Summary)]) -> Table {
     let mut table = speed_table();
     let folio = call_size(folio_pages);
     for (outcome, summary) in outcomes {
@@ -249,7 +266,7 @@ fn speed(folio_pages: u32, outcomes: &[(&Outcome<'_>, Summary)]) -> Table {
     table
 }
 
-fn memory(outcomes: &[(&Outcome<'_>, Summary)]) -> Table {
+fn memory(outcomes: &[(Outcome<'_>, Summary)]) -> Table {
     let mut table = memory_table();
     for (outcome, summary) in outcomes {
         let whole = |name| median(summary.get(name), |value| format!("{value:.0}"));

@@ -77,7 +77,7 @@ impl Faults {
         self.tell(|| what);
     }
 
-    fn tell(&mut self, example: impl FnOnce() -> String) {
+    pub(crate) fn tell(&mut self, example: impl FnOnce() -> String) {
         if self.examples.len() < EXAMPLES {
             self.examples.push(example());
         }

@@ -156,6 +156,11 @@ impl<'a> Arranged<'a> {
         &self.pages[number as usize % self.period]
     }
 
+    /// Pages before the first repeats.
+    pub(crate) fn period(&self) -> u32 {
+        self.period as u32
+    }
+
     /// `count` pages in a row, at most a folio.
     pub(crate) fn pages(&self, first: u32, count: usize) -> &'a [[u8; PAGE_SIZE]] {
         let first = first as usize % self.period;

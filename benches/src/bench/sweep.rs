@@ -1,0 +1,302 @@
+//! `zfolio bench sweep`: every combination of settings, into one file that a later run goes on with.
+//!
+//! The codecs of a point are interleaved, round by round; points come in random order, so that a machine that slows down
+//! over an hour adds scatter instead of a trend. What the file holds complete is not measured again; rounds of points that
+//! were begun and not finished are taken out of it, because they would be mixed with new ones.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use serde_json::Value;
+use zfolio_accel::MAX_WINDOW;
+
+use super::device::{BackendChoice, DeviceArgs};
+use super::jsonl::JsonLines;
+use super::variant::{CodecChoice, Variant};
+use super::worker::Faults;
+use super::{BenchError, FolioChoice, MAX_PAGES, Run, Setup, table};
+use crate::corpus::Corpus;
+use crate::corpus::random::Random;
+use crate::interrupt::{self, Interrupt};
+use crate::progress::Progress;
+use crate::quantity::plural;
+
+/// Arguments of `zfolio bench sweep`.
+#[derive(Debug, clap::Args)]
+#[command(
+    about = "Measure every combination of windows, folio sizes, threads and codecs, and go on where a run was ended",
+    after_help = "\
+Lists are given with commas: --window 1,4,16 --folio 4K,64K. Codecs of one combination run interleaved; combinations come in
+random order. A line is printed for each codec of each combination; the JSON lines are those of zfolio bench, and
+zfolio report draws them.
+
+The same command goes on with FILE where a run was ended: what is complete there, of the same pages, version and machine, is
+skipped; rounds of what was begun and not completed are removed from it.
+
+Exit codes: as of zfolio bench."
+)]
+pub(crate) struct SweepArgs {
+    /// Pages to measure with; may be given again; without it the machine's own
+    #[arg(long, value_name = "FILE.pages")]
+    corpus: Vec<PathBuf>,
+    /// Repeat or cut each corpus to this many pages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_PAGES))]
+    pages: Option<u64>,
+    /// Codecs
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "lz4,deflate,vw")]
+    codec: Vec<CodecChoice>,
+    /// What compresses
+    #[arg(long, value_enum, default_value = "auto")]
+    backend: BackendChoice,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Pages stored in one call
+    #[arg(
+        long,
+        value_name = "SIZE,...",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "64K",
+        ignore_case = true
+    )]
+    folio: Vec<FolioChoice>,
+    /// Pages in flight at once
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,8,32",
+          value_parser = clap::value_parser!(u64).range(1..=MAX_WINDOW as u64))]
+    window: Vec<u64>,
+    /// Threads, each with slots of its own
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    threads: Vec<u64>,
+    /// Keep each thread on a CPU of its own
+    #[arg(long)]
+    pin: bool,
+    /// Rounds of each combination
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: u32,
+    /// The file to write the results to, as JSON lines, or to go on with
+    #[arg(long, value_name = "FILE")]
+    json: PathBuf,
+}
+
+impl SweepArgs {
+    /// The settings of all combinations, in random order, the same each time.
+    fn setups(&self) -> Result<Vec<Setup>, String> {
+        let mut setups = Vec::new();
+        for &threads in &self.threads {
+            self.device.check(self.backend, threads)?;
+            let pins = super::pins(self.pin, threads)?;
+            for folio in &self.folio {
+                for &window in &self.window {
+                    setups.push(Setup {
+                        pages: self.pages,
+                        backend: self.backend,
+                        device: self.device.clone(),
+                        folio_pages: folio.pages(),
+                        window: window as usize,
+                        threads: threads as usize,
+                        pins: pins.clone(),
+                        rounds: self.rounds,
+                        ..Setup::standard()
+                    });
+                }
+            }
+        }
+        Random::new(0x5eed).shuffle(&mut setups);
+        Ok(setups)
+    }
+
+    fn failed(&self, error: io::Error) -> BenchError {
+        BenchError::Json { path: self.json.clone(), error }
+    }
+}
+
+/// What makes two measurements the same: if one is there, the other need not be made.
+type Key = Vec<String>;
+
+/// Names in the records that are the key.
+const KEY: [&str; 15] = [
+    "corpus",
+    "corpus_sha256",
+    "pages",
+    "codec",
+    "backend",
+    "model",
+    "folio_bytes",
+    "threads",
+    "window",
+    "rounds",
+    "pinned_cpus",
+    "version",
+    "commit",
+    "cpu_model",
+    "kernel",
+];
+
+fn key(line: &Value) -> Key {
+    KEY.iter().map(|name| line[*name].to_string()).collect()
+}
+
+/// Runs the command.
+pub(super) fn run(args: &SweepArgs, interrupt: &Interrupt) -> Result<ExitCode, BenchError> {
+    let setups = args.setups().map_err(BenchError::Sides)?;
+    let mut progress = Progress::new();
+    let Some(mut corpora) = super::corpora(&args.corpus, interrupt, &mut progress)? else {
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
+    };
+    let largest = args.folio.iter().map(|folio| folio.pages()).max().unwrap_or(1);
+    for corpus in &mut corpora {
+        for setup in &setups {
+            super::check(setup, corpus)?;
+        }
+        corpus.arrange(args.pages.unwrap_or(corpus.facts.pages), largest);
+    }
+    let complete = go_on(&args.json)?;
+    let out =
+        File::options().append(true).create(true).open(&args.json).map_err(|error| args.failed(error))?;
+    let mut sweep = Sweep {
+        args,
+        complete,
+        json: JsonLines::new(Some(out)),
+        points: corpora.len() * setups.len() * args.codec.len(),
+        done: 0,
+        measured: 0,
+        begin: Instant::now(),
+        faults: Faults::default(),
+    };
+    let mut printed = true;
+    for setup in &setups {
+        for corpus in &corpora {
+            if !interrupt.raised() {
+                printed &= sweep.point(setup, corpus, interrupt)?;
+            }
+        }
+    }
+    let Sweep { points, done, measured, faults, .. } = sweep;
+    let old = done - measured;
+    printed &= crate::print(&format!(
+        "{done} of {} complete, {old} of them before{}\n",
+        plural(points as u64, "point"),
+        if done < points { "; the same command goes on" } else { "" }
+    ))
+    .is_ok();
+    super::tell_faults(&faults);
+    Ok(match (faults.any() || !printed, interrupt.raised()) {
+        (true, _) => ExitCode::FAILURE,
+        (_, true) => ExitCode::from(interrupt::EXIT_CODE),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+/// A sweep on its way.
+struct Sweep<'a> {
+    args: &'a SweepArgs,
+    complete: HashSet<Key>,
+    json: JsonLines,
+    /// Codecs of combinations of corpora: all, complete, and complete by this run.
+    points: usize,
+    done: usize,
+    measured: usize,
+    begin: Instant,
+    faults: Faults,
+}
+
+impl Sweep<'_> {
+    /// Measures the codecs that are not complete yet; `false` when it could not be told.
+    fn point(&mut self, setup: &Setup, corpus: &Corpus, interrupt: &Interrupt) -> Result<bool, BenchError> {
+        let pages = setup.pages.unwrap_or(corpus.facts.pages) as u32;
+        let mut variants = Vec::new();
+        for &codec in &self.args.codec {
+            let variant = Variant::open_one(&setup.with_codec(codec), pages)?;
+            let line = super::jsonl::begin("summary", setup, corpus, &variant).into_value();
+            if self.complete.contains(&key(&line)) {
+                self.done += 1;
+            } else {
+                variants.push(variant);
+            }
+        }
+        if variants.is_empty() {
+            return Ok(true);
+        }
+        let mut run = Run::new(setup, interrupt);
+        run.before = self.so_far();
+        let (args, json) = (self.args, &mut self.json);
+        let outcomes = run.measure(corpus, &variants, json, &|error| args.failed(error))?;
+        let complete = outcomes.iter().filter(|(outcome, _)| outcome.is_complete(setup)).count();
+        self.done += complete;
+        self.measured += complete;
+        self.faults.add(run.faults);
+        let lines: String = (outcomes.iter())
+            .map(|(outcome, summary)| table::one_line(setup, corpus, outcome, summary))
+            .collect();
+        Ok(crate::print(&lines).is_ok())
+    }
+
+    /// `12 of 96, 3 min left: `, or without the time before there is anything to tell it from.
+    fn so_far(&self) -> String {
+        let Self { points, done, measured, begin, .. } = self;
+        if *measured == 0 {
+            return format!("{done} of {points}: ");
+        }
+        let seconds = begin.elapsed().as_secs_f64() / *measured as f64 * (points - done) as f64;
+        let left = match seconds as u64 {
+            0..=99 => format!("{seconds:.0} s"),
+            100..=5_999 => format!("{:.0} min", seconds / 60.0),
+            _ => format!("{:.1} h", seconds / 3_600.0),
+        };
+        format!("{done} of {points}, {left} left: ")
+    }
+}
+
+/// What a file holds complete. Rounds without a complete summary, and a last line that was cut short, are removed from it.
+fn go_on(path: &Path) -> Result<HashSet<Key>, BenchError> {
+    let unreadable = |error| BenchError::Resume { path: path.to_owned(), error };
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut lines = Vec::new();
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        match serde_json::from_str::<Value>(line) {
+            Ok(value) => lines.push((line, value)),
+            // A run that was killed while it wrote.
+            Err(_) if !line.ends_with('\n') => {}
+            Err(_) if line.trim().is_empty() => {}
+            Err(error) => {
+                let reason = format!(
+                    "line {}: no JSON ({error}); a sweep goes on only with a file of its own",
+                    number + 1
+                );
+                return Err(unreadable(io::Error::other(reason)));
+            }
+        }
+    }
+    let summaries = lines.iter().map(|(_, value)| value).filter(|value| value["kind"] == "summary");
+    let complete: HashSet<Key> = summaries.filter(|value| value["complete"] == true).map(key).collect();
+    let of_bench = |value: &Value| value["kind"] == "round" || value["kind"] == "summary";
+    let mut kept = String::with_capacity(text.len());
+    for (line, value) in &lines {
+        if !of_bench(value) || complete.contains(&key(value)) {
+            kept.push_str(line.trim_end_matches('\n'));
+            kept.push('\n');
+        }
+    }
+    if kept != text {
+        replace(path, &kept).map_err(unreadable)?;
+    }
+    Ok(complete)
+}
+
+/// Replaces a file by another one beside it, so that there is always a whole one.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut new = tempfile::NamedTempFile::new_in(folder)?;
+    new.write_all(text.as_bytes())?;
+    new.as_file().set_permissions(fs::metadata(path)?.permissions())?;
+    new.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
