@@ -3,6 +3,7 @@
 //! [`records`] reads the files, [`findings`] says in sentences what they show, [`sections`] puts plots beside tables,
 //! [`plot`] draws, [`html`] frames. The file asks for nothing from outside, and can be read without its script.
 
+mod engines;
 mod findings;
 mod group;
 mod html;
@@ -10,6 +11,7 @@ mod plot;
 mod ratios;
 mod records;
 mod sections;
+mod under_load;
 
 use std::error::Error;
 use std::fs;

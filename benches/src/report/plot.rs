@@ -341,7 +341,9 @@ pub(super) struct Ratio {
 pub(super) fn ratios(title: &str, ratios: &[Ratio]) -> String {
     const LABELS: f64 = 130.0;
     const STEP: f64 = 26.0;
-    let ends = ratios.iter().flat_map(|ratio| {
+    // Grey intervals that are wide must not make the others small: they may reach over the end.
+    let called = ratios.iter().any(|ratio| ratio.class != "same");
+    let ends = ratios.iter().filter(|ratio| !called || ratio.class != "same").flat_map(|ratio| {
         let (low, high) = ratio.interval.unwrap_or((ratio.ratio, ratio.ratio));
         [low.ln().abs(), high.ln().abs(), ratio.ratio.ln().abs()]
     });

@@ -3,8 +3,8 @@
 use super::group::{self, Across, Measured, Names};
 use super::html::{Table, escape, figure, page as whole_page, section};
 use super::plot::{self, Bar, Line, Mark, Span};
-use super::records::{CorpusName, PERCENTILES, Records, UnderLoad};
-use super::{findings, ratios};
+use super::records::{CorpusName, Records};
+use super::{engines, findings, ratios, under_load};
 use crate::quantity::{bytes, count, nanoseconds, percent, plural};
 
 /// What a pass is called, and what the names of its figures begin with.
@@ -16,10 +16,10 @@ pub(super) fn page(title: &str, records: &Records) -> String {
     let sections = [
         ("codecs", "Throughput by codec", by_codec(records)),
         ("settings", "Throughput and latency by setting", by_setting(records)),
-        ("engines", "Engines alone", engines(records)),
+        ("engines", "Engines alone", engines::section(records)),
         ("density", "Density", density(records)),
         ("latency", "Latency of calls", latency(records)),
-        ("load", "Latency under load", under_load(records)),
+        ("load", "Latency under load", under_load::section(records)),
         ("ratios", "A against B", ratios::section(records)),
         ("all", "All measurements", everything(records)),
         ("runs", "What was run, and on what", runs(records)),
@@ -266,49 +266,6 @@ fn over(shown: &Shown<'_>, across: Across) -> String {
     figure(&caption, &shown.colours, &plots, &table.end())
 }
 
-fn engines(records: &Records) -> String {
-    let mut titles: Vec<&str> = records.engines.iter().map(|engine| engine.title.as_str()).collect();
-    titles.sort_unstable();
-    titles.dedup();
-    let mut content = String::new();
-    for title in titles {
-        let mut engines: Vec<_> = records.engines.iter().filter(|engine| engine.title == title).collect();
-        engines.sort_by_key(|engine| engine.window);
-        let mut windows: Vec<u64> = engines.iter().map(|engine| engine.window).collect();
-        windows.dedup();
-        let points = engines.iter().map(|engine| {
-            let [low, estimate, high] = engine.ns_per_page;
-            let place = windows.iter().position(|window| *window == engine.window).unwrap_or(0);
-            let mark =
-                Mark { interval: crate::statistics::Interval { estimate, low, high }, all: Vec::new() };
-            (place, mark)
-        });
-        let line =
-            Line { label: "time a page".to_owned(), colour: 0, dashed: false, points: points.collect() };
-        let settings: Vec<String> = windows.iter().map(u64::to_string).collect();
-        let plot =
-            plot::lines("Time a page, least to most", "window", &settings, &[line], false, &nanoseconds);
-        let mut table =
-            Table::new(&["Window", "Time a page", "Least", "Most", "In flight", "Pages done in software"], 0);
-        for engine in engines {
-            let [low, median, high] = engine.ns_per_page;
-            table.row(&[
-                engine.window.to_string(),
-                nanoseconds(median),
-                nanoseconds(low),
-                nanoseconds(high),
-                engine.effective_window.map_or_else(|| "–".to_owned(), |window| format!("{window:.2}")),
-                engine.software_pages.to_string(),
-            ]);
-        }
-        content += &figure(title, &[], &[plot], &table.end());
-    }
-    if content.is_empty() {
-        return content;
-    }
-    section("engines", "Engines alone", "What compresses, without the store around it.", &content)
-}
-
 fn density(records: &Records) -> String {
     let ratio = |value: f64| format!("{value:.2}");
     let mut plots = Vec::new();
@@ -391,59 +348,6 @@ fn latency(records: &Records) -> String {
     let lead = "From the median (bar) over the 99th percentile (point) to the worst call of all rounds, on a logarithmic \
                 scale: further left is better. Calls follow each other; what waits under load is a section of its own.";
     section("latency", "Latency of calls", lead, &content)
-}
-
-fn under_load(records: &Records) -> String {
-    let mut titles: Vec<&str> = records.under_load.iter().map(|load| load.title.as_str()).collect();
-    titles.sort_unstable();
-    titles.dedup();
-    let names: Vec<String> = PERCENTILES.iter().map(|(_, name)| (*name).to_owned()).collect();
-    let mut content = String::new();
-    for title in titles {
-        let mut loads: Vec<&UnderLoad> =
-            records.under_load.iter().filter(|load| load.title == title).collect();
-        loads.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-        let name = |load: &UnderLoad| format!("{} a second", count(load.rate));
-        let legend: Vec<(String, usize)> =
-            loads.iter().enumerate().map(|(place, load)| (name(load), place % plot::COLOURS)).collect();
-        let mut plots = Vec::new();
-        for op in 0..2 {
-            let lines: Vec<Line> = (loads.iter().zip(&legend))
-                .map(|(load, (label, colour))| {
-                    let times = load.calls[op].2.iter().enumerate();
-                    let points = times.map(|(place, time)| (place, Mark::alone(*time))).collect();
-                    Line { label: label.clone(), colour: *colour, dashed: false, points }
-                })
-                .filter(|line| !line.points.is_empty())
-                .collect();
-            if !lines.is_empty() {
-                let title = format!("{}, latency from the arrival", if op == 0 { "Store" } else { "Load" });
-                plots.push(plot::lines(&title, "percentile", &names, &lines, true, &nanoseconds));
-            }
-        }
-        let mut header = vec!["Arrivals", "Reached", "Call", "Calls"];
-        header.extend(PERCENTILES.iter().map(|(_, name)| *name));
-        let mut table = Table::new(&header, 0);
-        for load in loads {
-            for (op, calls, times) in &load.calls {
-                let mut cells = vec![
-                    name(load),
-                    format!("{} a second", count(load.reached)),
-                    op.clone(),
-                    calls.to_string(),
-                ];
-                cells.extend(times.iter().map(|time| nanoseconds(*time)));
-                table.row(&cells);
-            }
-        }
-        content += &figure(title, &legend, &plots, &table.end());
-    }
-    if content.is_empty() {
-        return content;
-    }
-    let lead = "Calls arrive by the clock, whether the ones before them are done or not, and their latency counts from there: \
-                what a caller would have waited.";
-    section("load", "Latency under load", lead, &content)
 }
 
 fn everything(records: &Records) -> String {
