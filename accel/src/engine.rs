@@ -164,7 +164,7 @@ impl fmt::Display for EngineError {
             EngineError::TimedOut => f.write_str("no completion before the deadline"),
             EngineError::BadStatus(status) => write!(f, "device status {status:#04x}"),
             EngineError::Analytics(code) => write!(f, "device error code {code}"),
-            EngineError::Library(status) => write!(f, "QPL status {status}"),
+            EngineError::Library(status) => qpl_sys::status::Status(*status).fmt(f),
             EngineError::Decode(error) => write!(f, "cannot decompress: {error}"),
             EngineError::CrcMismatch => f.write_str("page does not have the CRC-32 it was stored with"),
             EngineError::NoQueue => f.write_str("no work queue works"),

@@ -20,6 +20,9 @@ const DONE: i32 = 0;
 const FAILED: i32 = 1;
 const LATE: i32 = 2;
 
+/// How long a killed child may take to end.
+const KILL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How often the parent looks.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -120,17 +123,20 @@ fn in_child(library: &Arc<Library>, timeout: Duration) -> Result<(), ProbeError>
 
 /// The exit code of `child`, which is killed when it takes longer than `timeout`.
 fn wait_for(child: libc::pid_t, timeout: Duration) -> Result<i32, ProbeError> {
-    let deadline = Instant::now() + timeout;
+    let mut deadline = Instant::now() + timeout;
     let mut killed = false;
     loop {
         let mut status = 0;
-        // SAFETY: `status` receives how the child ended. After a kill it ends soon, so that waiting for it does.
-        match unsafe { libc::waitpid(child, &mut status, if killed { 0 } else { libc::WNOHANG }) } {
+        // SAFETY: `status` receives how the child ended, if it has.
+        match unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) } {
             0 if Instant::now() < deadline => thread::sleep(LOOK),
+            // Even a kill has to wait for a driver that hangs; then the child is left behind.
+            0 if killed => return Err(ProbeError::Hung(timeout)),
             0 => {
                 // SAFETY: the child has not been waited for, so the number is still its own.
                 unsafe { libc::kill(child, libc::SIGKILL) };
                 killed = true;
+                deadline = Instant::now() + KILL_TIMEOUT;
             }
             -1 if errno() == libc::EINTR => {}
             // Somebody else in this process waits for every child.
