@@ -41,7 +41,10 @@ impl Method {
     /// The fastest in software on this machine, and why.
     pub fn best() -> (Method, &'static str) {
         if Vw::is_fast() {
-            (Method::Vw, "this CPU has AVX-512, with which vw is faster than lz4 and denser")
+            (
+                Method::Vw,
+                "this CPU has AVX-512, with which vw is faster than lz4, and denser on the memory of processes",
+            )
         } else if cfg!(feature = "simd") {
             (Method::Lz4, "vw is faster only with AVX-512 up to VBMI2 and BITALG, which this CPU lacks")
         } else {
