@@ -26,16 +26,13 @@
 
 mod channel;
 mod channels;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod direct;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod discover;
 mod engine;
 mod fallbacks;
 mod fork;
 pub mod numa;
 mod page;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod qpl;
 mod software;
 mod thread;

@@ -7,7 +7,7 @@
 //!
 //! A thousand seeds by default; `CAMPAIGN_SEEDS=10000` for more.
 
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;

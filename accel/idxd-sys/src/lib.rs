@@ -1,11 +1,12 @@
 //! Intel IAA as software sees it: the layouts of descriptors, completion records and AECS areas, the numbers in
 //! them, the instructions that submit, and (loaded at run time) libaccel-config.
 //!
-//! x86-64 Linux only; elsewhere the crate is empty.
+//! Linux only; elsewhere the crate is empty. Where the CPU is no x86-64 there are no devices, and the instructions are
+//! types without a value: what drives devices builds there, finds none, and can be tested on the model.
 //!
 //! Layouts and numbers are those of the Linux UAPI header `linux/idxd.h` and of the drivers that use the device.
 
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg(target_os = "linux")]
 
 pub mod accfg;
 pub mod aecs;
@@ -14,6 +15,7 @@ mod descriptor;
 pub mod dl;
 pub mod error_code;
 pub mod flags;
+#[cfg_attr(not(target_arch = "x86_64"), path = "no_instructions.rs")]
 mod instructions;
 pub mod opcode;
 pub mod status;

@@ -248,12 +248,19 @@ impl WallClock {
 }
 
 /// The time-stamp counter.
+#[cfg(target_arch = "x86_64")]
 fn ticks() -> u64 {
     // SAFETY: every x86-64 CPU has RDTSC; Linux does not forbid it to user space unless asked to.
     #[allow(unsafe_code)]
     unsafe {
         std::arch::x86_64::_rdtsc()
     }
+}
+
+/// Never asked: no clock source of these is called `tsc`.
+#[cfg(not(target_arch = "x86_64"))]
+fn ticks() -> u64 {
+    0
 }
 
 /// Whether the time-stamp counter ticks at one rate on all CPUs: Linux keeps time by it then.

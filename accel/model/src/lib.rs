@@ -5,7 +5,7 @@
 //!
 //! [`Model`] puts devices with queues and engines around it, with a clock and a plan of what goes wrong.
 
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
 
 mod capabilities;

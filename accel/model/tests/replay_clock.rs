@@ -1,6 +1,6 @@
 //! The replay clock, alone in its process: there is one in each.
 
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg(target_os = "linux")]
 
 use std::time::{Duration, Instant};
 

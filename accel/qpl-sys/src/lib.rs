@@ -5,9 +5,9 @@
 //!
 //! `bindings.rs` is made by bindgen from Debian's header of version 1.9.0; `ci/bindings.sh` makes it again and compares.
 //!
-//! x86-64 Linux only; elsewhere the crate is empty.
+//! Linux only; elsewhere the crate is empty. There is no such library for other CPUs, which loading it says.
 
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg(target_os = "linux")]
 
 #[allow(
     dead_code,
