@@ -4,9 +4,11 @@
 //! at random. The order of the codecs turns round from round to round, so that neither always runs first.
 
 mod ab;
+mod args;
 mod crew;
 mod device;
 mod engine;
+mod error;
 mod figures;
 mod jsonl;
 mod latency;
@@ -26,10 +28,13 @@ use std::process::ExitCode;
 use std::thread;
 
 use zfolio::{Config, MAX_SWAP_SLOTS};
-use zfolio_accel::{MAX_WINDOW, NodeId, Topology, numa};
+use zfolio_accel::{NodeId, Topology, numa};
 
+pub(crate) use self::args::BenchArgs;
+use self::args::{FolioChoice, Part, pins};
 use self::crew::Crew;
 use self::device::{BackendChoice, DeviceArgs};
+pub(crate) use self::error::BenchError;
 use self::figures::Summary;
 use self::jsonl::JsonLines;
 use self::round::{Growth, Round};
@@ -38,7 +43,6 @@ use self::worker::{Faults, Worker};
 use crate::corpus::{Corpus, CorpusError, builtin};
 use crate::interrupt::{self, Interrupt};
 use crate::machine::{KernelSettings, Machine, now_utc};
-use crate::os;
 use crate::progress::Progress;
 use crate::quantity::plural;
 
@@ -47,185 +51,6 @@ pub(crate) const COMMIT: Option<&str> = option_env!("ZFOLIO_COMMIT");
 
 /// A swap type of this store has at most so many slots.
 const MAX_PAGES: u64 = MAX_SWAP_SLOTS as u64;
-
-/// Arguments of `zfolio bench`.
-#[derive(Debug, clap::Args)]
-#[command(
-    about = "Store, read and load real pages, compare every byte, and print what it took",
-    args_conflicts_with_subcommands = true,
-    after_help = "\
-Without --corpus the pages are the machine's own: live memory of a workload process, programs and shared objects,
-text files. Nothing needs to be installed, and nothing is written except --json's FILE.
-
-Every round stores all pages, reads them all in order (the store keeps them) and loads them all in random order (the
-store gives them up). Each page that comes back is compared with its source, outside the timed part. The first round
-touches fresh memory; its store is told apart from the later ones (JSON: arena, store_cold_*).
-
-JSON lines: an object a corpus, codec and round (\"kind\": \"round\"), and one a corpus and codec with the medians
-(\"kind\": \"summary\", with _min, _max, _mad, and _low and _high, the bootstrap interval of the median at 95 %, and how
-many _outliers). ratio and the like are null for pages that need no memory.
-
-With --ab 'OPTIONS' 'OPTIONS' two settings are compared: both stores are opened anew in each trial, in random order, and run
-interleaved; what is called faster or slower would be called so by chance in one comparison of a hundred. Options of both
-stand beside it. Exit code 3: B is slower in something.
-
-Exit codes: 0 every byte was right; 1 a page came back different or was refused, or nothing could be measured;
-2 wrong arguments; 130 Ctrl-C, after printing what had been measured."
-)]
-pub(crate) struct BenchArgs {
-    #[command(subcommand)]
-    part: Option<Part>,
-    /// Pages to measure with, as `zfolio capture` writes them; may be given again
-    #[arg(long, value_name = "FILE.pages")]
-    corpus: Vec<PathBuf>,
-    /// Repeat or cut each corpus to this many pages
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_PAGES))]
-    pages: Option<u64>,
-    /// Codec; lz4, deflate and vw are compared when it is not given
-    #[arg(long, value_enum)]
-    codec: Option<CodecChoice>,
-    /// What compresses
-    #[arg(long, value_enum, default_value = "auto")]
-    backend: BackendChoice,
-    #[command(flatten)]
-    device: DeviceArgs,
-    /// Pages stored in one call
-    #[arg(long, value_name = "SIZE", value_enum, default_value = "64K", ignore_case = true)]
-    folio: FolioChoice,
-    /// Pages in flight at once [default: the store's own]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_WINDOW as u64))]
-    window: Option<u64>,
-    /// Threads, each with slots of its own
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1024))]
-    threads: u64,
-    /// Keep each thread on a CPU of its own
-    #[arg(long)]
-    pin: bool,
-    /// Rounds to take the median of
-    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    rounds: u32,
-    /// Compare two settings, each a string of options beside the others: 'A' 'B'
-    #[arg(long, num_args = 2, value_names = ["OPTIONS", "OPTIONS"], allow_hyphen_values = true)]
-    ab: Vec<String>,
-    /// With --ab: how often both stores are opened anew; 11 are the fewest that say anything
-    #[arg(long, value_name = "N", default_value = "24", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    trials: u32,
-    /// Slow each store down by so many percent of its time: to see whether --ab finds it
-    #[arg(long, value_name = "PERCENT", default_value = "0", hide = true)]
-    slow_store: f64,
-    /// Write the results to this file as JSON lines too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-/// Benchmarks of another kind.
-#[derive(Debug, clap::Subcommand)]
-enum Part {
-    Engine(engine::EngineArgs),
-    Latency(latency::LatencyArgs),
-    Sweep(sweep::SweepArgs),
-}
-
-impl BenchArgs {
-    /// What the arguments alone tell to be impossible.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        self.device.check(self.backend, self.threads)?;
-        pins(self.pin, self.threads)?;
-        match self.pages {
-            Some(pages) if u64::from(plan::folios(pages as u32, self.folio.pages())) < self.threads => {
-                Err(format!(
-                    "--pages {pages} make fewer folios than --threads {}; ask for fewer --threads, a smaller --folio or \
-                 more --pages",
-                    self.threads
-                ))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The CPU of each thread, where they are to be pinned: the last ones first, as the first serves most interrupts.
-fn pins(pin: bool, threads: u64) -> Result<Vec<usize>, String> {
-    let cpus = if pin { os::allowed_cpus().unwrap_or_default() } else { Vec::new() };
-    if pin && (cpus.len() as u64) < threads {
-        return Err(format!(
-            "--pin needs a CPU a thread: this process may run on {}, and --threads is {threads}",
-            cpus.len()
-        ));
-    }
-    Ok(cpus.into_iter().rev().take(threads as usize).collect())
-}
-
-/// Folio sizes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum FolioChoice {
-    #[value(name = "4K")]
-    Page,
-    #[value(name = "16K")]
-    Small,
-    #[value(name = "64K")]
-    Medium,
-    #[value(name = "2M")]
-    Huge,
-}
-
-impl FolioChoice {
-    fn pages(self) -> u32 {
-        match self {
-            Self::Page => 1,
-            Self::Small => 4,
-            Self::Medium => 16,
-            Self::Huge => 512,
-        }
-    }
-}
-
-/// Why nothing was measured.
-#[derive(Debug)]
-pub(crate) enum BenchError {
-    Sides(String),
-    Corpus(CorpusError),
-    Json { path: PathBuf, error: io::Error },
-    Resume { path: PathBuf, error: io::Error },
-    Store(String),
-    Threads(io::Error),
-    NoMemory { pages: u32, bytes: u64 },
-    TooManyPages { corpus: String, pages: u64 },
-    TooManyThreads { corpus: String, pages: u64, threads: usize },
-}
-
-impl std::fmt::Display for BenchError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Sides(error) => f.write_str(error),
-            Self::Corpus(error) => error.fmt(f),
-            Self::Json { path, error } => write!(f, "{} cannot be written: {error}", path.display()),
-            Self::Resume { path, error } => {
-                write!(f, "a sweep cannot go on with {}: {error}", path.display())
-            }
-            Self::Store(error) => write!(f, "the store cannot be opened: {error}"),
-            Self::Threads(error) => write!(f, "threads cannot be started: {error}"),
-            Self::NoMemory { pages, bytes } => {
-                let gib = (*bytes as f64 / f64::from(1 << 30)).max(0.1);
-                write!(
-                    f,
-                    "the list of {pages} pages alone needs about {gib:.1} GiB; ask for fewer pages (--pages)"
-                )
-            }
-            Self::TooManyPages { corpus, pages } => {
-                write!(
-                    f,
-                    "corpus {corpus} has {pages} pages; at most {MAX_PAGES} can be measured: cut it with --pages"
-                )
-            }
-            Self::TooManyThreads { corpus, pages, threads } => write!(
-                f,
-                "corpus {corpus}: {pages} pages make fewer folios than the {threads} threads; ask for fewer \
-                 --threads, a smaller --folio or more --pages"
-            ),
-        }
-    }
-}
 
 /// What all corpora are measured with.
 #[derive(Clone)]

@@ -1,0 +1,142 @@
+//! Arguments of `zfolio bench`, and what they alone tell to be impossible.
+
+use std::path::PathBuf;
+
+use zfolio_accel::MAX_WINDOW;
+
+use super::device::{BackendChoice, DeviceArgs};
+use super::variant::CodecChoice;
+use super::{MAX_PAGES, engine, latency, plan, sweep};
+use crate::os;
+
+/// Arguments of `zfolio bench`.
+#[derive(Debug, clap::Args)]
+#[command(
+    about = "Store, read and load real pages, compare every byte, and print what it took",
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Without --corpus the pages are the machine's own: live memory of a workload process, programs and shared objects,
+text files. Nothing needs to be installed, and nothing is written except --json's FILE.
+
+Every round stores all pages, reads them all in order (the store keeps them) and loads them all in random order (the
+store gives them up). Each page that comes back is compared with its source, outside the timed part. The first round
+touches fresh memory; its store is told apart from the later ones (JSON: arena, store_cold_*).
+
+JSON lines: an object a corpus, codec and round (\"kind\": \"round\"), and one a corpus and codec with the medians
+(\"kind\": \"summary\", with _min, _max, _mad, and _low and _high, the bootstrap interval of the median at 95 %, and how
+many _outliers). ratio and the like are null for pages that need no memory.
+
+With --ab 'OPTIONS' 'OPTIONS' two settings are compared: both stores are opened anew in each trial, in random order, and run
+interleaved; what is called faster or slower would be called so by chance in one comparison of a hundred. Options of both
+stand beside it. Exit code 3: B is slower in something.
+
+Exit codes: 0 every byte was right; 1 a page came back different or was refused, or nothing could be measured;
+2 wrong arguments; 130 Ctrl-C, after printing what had been measured."
+)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(super) part: Option<Part>,
+    /// Pages to measure with, as `zfolio capture` writes them; may be given again
+    #[arg(long, value_name = "FILE.pages")]
+    pub(super) corpus: Vec<PathBuf>,
+    /// Repeat or cut each corpus to this many pages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_PAGES))]
+    pub(super) pages: Option<u64>,
+    /// Codec; lz4, deflate and vw are compared when it is not given
+    #[arg(long, value_enum)]
+    pub(super) codec: Option<CodecChoice>,
+    /// What compresses
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) backend: BackendChoice,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+    /// Pages stored in one call
+    #[arg(long, value_name = "SIZE", value_enum, default_value = "64K", ignore_case = true)]
+    pub(super) folio: FolioChoice,
+    /// Pages in flight at once [default: the store's own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_WINDOW as u64))]
+    pub(super) window: Option<u64>,
+    /// Threads, each with slots of its own
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(super) threads: u64,
+    /// Keep each thread on a CPU of its own
+    #[arg(long)]
+    pub(super) pin: bool,
+    /// Rounds to take the median of
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(super) rounds: u32,
+    /// Compare two settings, each a string of options beside the others: 'A' 'B'
+    #[arg(long, num_args = 2, value_names = ["OPTIONS", "OPTIONS"], allow_hyphen_values = true)]
+    pub(super) ab: Vec<String>,
+    /// With --ab: how often both stores are opened anew; 11 are the fewest that say anything
+    #[arg(long, value_name = "N", default_value = "24", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(super) trials: u32,
+    /// Slow each store down by so many percent of its time: to see whether --ab finds it
+    #[arg(long, value_name = "PERCENT", default_value = "0", hide = true)]
+    pub(super) slow_store: f64,
+    /// Write the results to this file as JSON lines too
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+}
+
+/// Benchmarks of another kind.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Part {
+    Engine(engine::EngineArgs),
+    Latency(latency::LatencyArgs),
+    Sweep(sweep::SweepArgs),
+}
+
+impl BenchArgs {
+    /// What the arguments alone tell to be impossible.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.device.check(self.backend, self.threads)?;
+        pins(self.pin, self.threads)?;
+        match self.pages {
+            Some(pages) if u64::from(plan::folios(pages as u32, self.folio.pages())) < self.threads => {
+                Err(format!(
+                    "--pages {pages} make fewer folios than --threads {}; ask for fewer --threads, a smaller --folio or \
+                 more --pages",
+                    self.threads
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The CPU of each thread, where they are to be pinned: the last ones first, as the first serves most interrupts.
+pub(super) fn pins(pin: bool, threads: u64) -> Result<Vec<usize>, String> {
+    let cpus = if pin { os::allowed_cpus().unwrap_or_default() } else { Vec::new() };
+    if pin && (cpus.len() as u64) < threads {
+        return Err(format!(
+            "--pin needs a CPU a thread: this process may run on {}, and --threads is {threads}",
+            cpus.len()
+        ));
+    }
+    Ok(cpus.into_iter().rev().take(threads as usize).collect())
+}
+
+/// Folio sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum FolioChoice {
+    #[value(name = "4K")]
+    Page,
+    #[value(name = "16K")]
+    Small,
+    #[value(name = "64K")]
+    Medium,
+    #[value(name = "2M")]
+    Huge,
+}
+
+impl FolioChoice {
+    pub(super) fn pages(self) -> u32 {
+        match self {
+            Self::Page => 1,
+            Self::Small => 4,
+            Self::Medium => 16,
+            Self::Huge => 512,
+        }
+    }
+}
