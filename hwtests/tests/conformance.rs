@@ -8,8 +8,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use zfolio::{
-    Backend, Codec, Config, EngineError, Folio, LoadError, NodeId, PAGE_SIZE, Page, PageBytes, SwapEntry,
-    Zswap,
+    Backend, Codec, Config, EngineError, Folio, LoadError, NodeId, PAGE_SIZE, Page, PageBytes, StoreError,
+    SwapEntry, Zswap,
 };
 use zfolio_accel::{Channels, ChannelsConfig, Compressed, Job, Method, Purpose, Topology, crc32};
 
@@ -214,6 +214,73 @@ fn corrupt_bytes_are_an_error_and_never_a_page(case: Case) {
     assert_eq!(decompress(&channels, codec, &bytes, !crc).unwrap_err(), EngineError::CrcMismatch);
 }
 
+fn bad_page_of_a_batch_fails_alone(case: Case) {
+    for window in [1, 4, 64] {
+        let Some(channels) = case.channels(window) else { return };
+        let pages = pages();
+        let mut stored: Vec<(usize, Vec<u8>, Codec, u32)> = compress(&channels, &pages)
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, (bytes, codec, crc))| Some((index, bytes?, codec, crc)))
+            .collect();
+        // Every third is cut, turned about, or another page's, in turn.
+        for (k, (_, bytes, _, crc)) in stored.iter_mut().enumerate().filter(|(k, _)| k % 3 == 1) {
+            match k / 3 % 3 {
+                0 => bytes.truncate(bytes.len() / 2),
+                1 => bytes.iter_mut().for_each(|byte| *byte = !*byte),
+                _ => *crc ^= 1,
+            }
+        }
+        let mut out = Page::zeroed_vec(stored.len());
+        let jobs = stored.iter().zip(&mut out);
+        let mut jobs: Vec<_> =
+            jobs.map(|((_, bytes, codec, crc), page)| Some(Job::new(*codec, bytes, *crc, page))).collect();
+        channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs));
+        let results: Vec<_> = jobs.iter().map(|job| job.as_ref().expect("still there").result()).collect();
+        for (k, (result, page)) in results.iter().zip(&out).enumerate() {
+            if k % 3 == 1 {
+                assert!(result.is_err(), "job {k}, window {window}: bad bytes became a page");
+            } else {
+                assert_eq!(*result, Ok(()), "job {k}, window {window}");
+                assert!(**page == pages[stored[k].0], "job {k}, window {window}");
+            }
+        }
+    }
+}
+
+/// A child that drove its parent's queue would have the device write to the parent's memory.
+fn child_of_fork_is_refused_and_its_parent_goes_on(case: Case) {
+    let Some(zswap) = case.store() else { return };
+    let pages = pages();
+    zswap.store(&Folio::new(at(0), NodeId(0), &pages[..32]).unwrap()).unwrap();
+    // SAFETY: the child uses the store and its own stack, and leaves without running the test harness.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "{}", std::io::Error::last_os_error());
+    if child == 0 {
+        // SAFETY: sets a timer of the child's.
+        unsafe { libc::alarm(60) };
+        let refused = catch_unwind(AssertUnwindSafe(|| {
+            let mut out = [0; PAGE_SIZE];
+            let folio = Folio::new(at(64), NodeId(0), &pages[..1]).unwrap();
+            zswap.load(at(3), &mut out) == Err(LoadError::Forked)
+                && zswap.store(&folio) == Err(StoreError::Forked)
+        }));
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(i32::from(!refused.unwrap_or(false))) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child made above; its alarm ends it if it hangs.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "the child ended with {status:#x}");
+    let mut out = [0; PAGE_SIZE];
+    for (offset, page) in pages[..32].iter().enumerate() {
+        zswap.load(at(offset), &mut out).unwrap();
+        assert!(out == *page, "page {offset}, after the child");
+    }
+    zswap.store(&Folio::new(at(0), NodeId(0), &pages[..32]).unwrap()).unwrap();
+    zswap.check().unwrap();
+}
+
 fn store_gives_back_every_page_of_every_folio_size(case: Case) {
     let pages: Vec<PageBytes> = pages().into_iter().cycle().take(512).collect();
     for size in [1, 4, 16, 512] {
@@ -289,6 +356,8 @@ macro_rules! stamp {
                 panic_in_the_sink_leaves_the_channel_usable,
                 work_ends_where_the_iterator_ends_it,
                 corrupt_bytes_are_an_error_and_never_a_page,
+                bad_page_of_a_batch_fails_alone,
+                child_of_fork_is_refused_and_its_parent_goes_on,
                 store_gives_back_every_page_of_every_folio_size,
                 batch_gives_each_page_once_though_it_is_asked_for_twice,
                 page_of_another_codec_is_read_all_the_same,
