@@ -21,6 +21,7 @@ mod progress;
 mod quantity;
 mod report;
 mod statistics;
+mod variance;
 mod verdict;
 
 use std::fmt::Display;

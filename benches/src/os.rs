@@ -94,6 +94,28 @@ pub(crate) fn run_on(cpus: &[usize]) -> io::Result<()> {
     }
 }
 
+/// Switches the randomisation of addresses off for the programs that this thread executes from now on.
+pub(crate) fn fix_addresses() -> io::Result<()> {
+    let personality = personality(None)? | libc::ADDR_NO_RANDOMIZE as libc::c_ulong;
+    self::personality(Some(personality)).map(|_| ())
+}
+
+/// Whether the kernel chose this process's addresses at random; not told where it may not be asked.
+pub(crate) fn addresses_are_random() -> Option<bool> {
+    personality(None).ok().map(|personality| personality & libc::ADDR_NO_RANDOMIZE as libc::c_ulong == 0)
+}
+
+/// The execution domain as it is, after which it is `wanted` if anything is.
+fn personality(wanted: Option<libc::c_ulong>) -> io::Result<libc::c_ulong> {
+    // This value asks only.
+    let wanted = wanted.unwrap_or(0xffff_ffff);
+    // SAFETY: takes one integer and touches no memory of ours; of a program that runs, these flags change nothing.
+    match unsafe { libc::personality(wanted) } {
+        -1 => Err(io::Error::last_os_error()),
+        personality => Ok(personality as libc::c_ulong),
+    }
+}
+
 /// Asks the kernel to kill this process when the thread that started it ends, however it ends.
 ///
 /// A parent that has ended before this call is not noticed; the caller has another sign for that (end of its

@@ -100,7 +100,8 @@ pub(crate) fn share(part: u64, whole: u64) -> f64 {
 
 /// `1 page`, `8192 pages`.
 pub(crate) fn plural(number: u64, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+    let ending = if noun.ends_with('s') { "es" } else { "s" };
+    format!("{number} {noun}{}", if number == 1 { "" } else { ending })
 }
 
 #[cfg(test)]

@@ -60,6 +60,12 @@ impl Sample {
         middle(&self.0)
     }
 
+    /// The value below or at which this part of all lies.
+    pub(crate) fn quantile(&self, part: f64) -> f64 {
+        let rank = (part * self.0.len() as f64).ceil() as usize;
+        self.0[rank.clamp(1, self.0.len()) - 1]
+    }
+
     /// How far values lie from the median: the median of their distances to it (MAD).
     pub(crate) fn mad(&self) -> f64 {
         let median = self.median();
@@ -201,6 +207,14 @@ mod tests {
         assert_eq!(sample(&[3.0, 1.0, 2.0, 4.0, 1e9]).median(), 3.0);
         assert_eq!(sample(&[1.0, 2.0, 3.0, 1e9]).median(), 2.5);
         assert_eq!(Sample::new(vec![f64::NAN]), None);
+    }
+
+    #[test]
+    fn quantile_is_the_value_that_so_many_lie_below_or_at() {
+        let hundred = Sample::new((1..=100).map(f64::from).collect()).unwrap();
+        for (part, value) in [(0.0, 1.0), (0.01, 1.0), (0.5, 50.0), (0.99, 99.0), (1.0, 100.0)] {
+            assert_eq!(hundred.quantile(part), value);
+        }
     }
 
     #[test]

@@ -414,3 +414,69 @@ fn a_sweep_measures_every_combination_once_and_goes_on_where_it_was_ended() {
     assert!(ran.stderr.contains("line 1: no JSON"), "{}", ran.stderr);
     assert_eq!(fs::read_to_string(&json).unwrap(), "not json\n", "what is no sweep's is left alone");
 }
+
+#[test]
+fn perturbed_layouts_are_measured_twice_each_under_seeds_that_can_be_had_again() {
+    let (_dir, path) = corpus(200);
+    let asked = ["--codec", "lz4", "--rounds", "3", "--perturb", "3", "--seed", "77"];
+    let (ran, lines) = bench(&path, &asked);
+    let of = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();
+    let (processes, figures) = (of("perturbed"), of("perturb"));
+    assert_eq!((processes.len(), figures.len(), lines.len()), (6, 6, 12));
+    for layout in 0..3 {
+        let own: Vec<_> = processes.iter().filter(|line| line["layout"] == layout).collect();
+        assert_eq!(own.len(), 2, "each layout twice");
+        assert_eq!(own[0]["layout_seed"], own[1]["layout_seed"]);
+        assert_eq!(own[0]["pinned_cpus"], own[1]["pinned_cpus"], "a layout is a layout");
+        assert_eq!(own[0]["repetitions"]["load_cpu_ns_per_page"].as_array().unwrap().len(), 3);
+        assert_eq!(own[0]["repetitions"]["store_cpu_ns_per_page"].as_array().unwrap().len(), 2, "warm ones");
+    }
+    for line in &processes {
+        assert_eq!((&line["mismatched_pages"], &line["of"]), (&0.into(), &"summary".into()));
+    }
+    for line in &figures {
+        for name in
+            ["difference_between_repetitions", "difference_between_processes", "believable_difference"]
+        {
+            assert!(line[name].as_f64().unwrap() >= 0.0, "{name} in {line}");
+        }
+        let chance = line["layout_chance"].as_f64().unwrap();
+        assert!(chance > 0.0 && chance <= 1.0, "{line}");
+        assert!(line["median"].as_f64().unwrap() > 0.0 && line["cpu_model"].is_string(), "{line}");
+    }
+    assert!(ran.stdout.contains("seed 77"), "{}", ran.stdout);
+    let seeds =
+        |lines: &[Value]| lines.iter().filter_map(|line| line["layout_seed"].as_u64()).collect::<Vec<_>>();
+    assert_eq!(seeds(&bench(&path, &asked).1), seeds(&lines));
+}
+
+#[test]
+fn perturbed_comparison_has_a_ratio_in_each_layout() {
+    let (_dir, path) = corpus(64);
+    let json = path.with_extension("jsonl");
+    let args =
+        ["bench", "--corpus", path.to_str().unwrap(), "--json", json.to_str().unwrap(), "--perturb", "2"];
+    let ran = zfolio(&[&args[..], &["--trials", "2", "--ab", "--codec lz4", "--codec deflate"]].concat());
+    assert!(matches!(ran.code, Some(0 | 3)), "{}{}", ran.stdout, ran.stderr);
+    let lines = json_lines(&json);
+    let processes: Vec<_> = lines.iter().filter(|line| line["kind"] == "perturbed").collect();
+    assert_eq!(processes.len(), 4 * 6, "four processes, six figures");
+    for line in processes {
+        assert_eq!(line["trial_ratios"].as_array().unwrap().len(), 2, "{line}");
+        assert_eq!((&line["a_codec"], &line["b_codec"]), (&"lz4".into(), &"deflate".into()));
+        assert!(line["kernel"].is_string() && line["corpus_pages"] == 64, "{line}");
+    }
+    let figures: Vec<_> = lines.iter().filter(|line| line["kind"] == "perturb").collect();
+    assert_eq!(figures.len(), 6);
+    assert!(figures.iter().all(|line| line["verdict"].is_null()), "two layouts cannot say");
+    assert!(ran.stdout.contains("too few layouts to say"), "{}", ran.stdout);
+}
+
+#[test]
+fn process_that_fails_is_told_of_with_its_seed() {
+    let (_dir, path) = corpus(64);
+    let args = ["bench", "--corpus", path.to_str().unwrap(), "--perturb", "2", "--build", "/bin/false"];
+    let ran = zfolio(&args);
+    assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+    assert!(ran.stderr.contains("--layout-seed") && ran.stderr.contains("failed"), "{}", ran.stderr);
+}

@@ -6,17 +6,18 @@
 //! changes do, so it is the trials that count as independent: the ratio and its interval come from them by ranks
 //! (Wilcoxon's signed-rank test), at a level at which one comparison in a hundred calls any difference that is not there.
 
+use std::collections::TryReserveError;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::{env, iter, thread};
 
 use clap::Parser;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::crew::{Crew, PassTime};
 use super::figures::prefix;
-use super::jsonl::JsonLines;
+use super::jsonl::{JsonLines, Line, add_facts, libraries, rounded};
 use super::round::{self, Growth, Round};
 use super::variant::Variant;
 use super::worker::{Faults, Pass, Worker};
@@ -29,17 +30,21 @@ use crate::quantity::{nanoseconds, plural};
 use crate::statistics::Sample;
 use crate::verdict::{TimeRatio, Verdict};
 
+/// Trials when no number is asked for, and those of each process where there are many processes.
+const TRIALS: u32 = 24;
+const TRIALS_OF_A_PROCESS: u32 = 4;
+
 /// Rounds of a trial that count, after the first.
 const ROUNDS: u32 = 3;
 
 /// Figures that are compared: three passes, wall and CPU time.
-const FIGURES: usize = 6;
+pub(super) const FIGURES: usize = 6;
 
 /// One comparison in a hundred may call a difference that is not there; this is each figure's share.
-const LEVEL: f64 = 1.0 - 0.01 / FIGURES as f64;
+pub(super) const LEVEL: f64 = 1.0 - 0.01 / FIGURES as f64;
 
 /// The exit codes when B is slower in something, and when it is faster and slower in nothing.
-const EXIT_SLOWER: u8 = 3;
+pub(super) const EXIT_SLOWER: u8 = 3;
 
 /// The options of one side, after those that both have.
 #[derive(Debug, Parser)]
@@ -78,11 +83,33 @@ pub(super) fn setups(args: &BenchArgs) -> Result<[Setup; 2], String> {
 
 /// The arguments beside --ab, after the command's name.
 fn common() -> impl Iterator<Item = OsString> {
-    let mut arguments = env::args_os().skip(2);
+    without(env::args_os().skip(2), &[("--ab", 2)])
+}
+
+/// The arguments but for options of these names, which have so many values each.
+pub(super) fn without(
+    arguments: impl Iterator<Item = OsString>,
+    names: &[(&str, usize)],
+) -> impl Iterator<Item = OsString> {
+    let mut arguments = arguments;
     iter::from_fn(move || {
-        let argument = arguments.next()?;
-        if argument == "--ab" { arguments.nth(2) } else { Some(argument) }
+        loop {
+            let argument = arguments.next()?;
+            let text = argument.to_string_lossy();
+            let (name, joined) = text.split_once('=').map_or((&*text, 0), |(name, _)| (name, 1));
+            let Some((_, values)) = names.iter().find(|(other, _)| *other == name) else {
+                return Some(argument);
+            };
+            for _ in joined..*values {
+                arguments.next();
+            }
+        }
     })
+}
+
+/// What a side's options are called.
+pub(super) fn name(own: &str) -> &str {
+    if own.trim().is_empty() { "(the common options)" } else { own }
 }
 
 /// Both sides on all corpora.
@@ -93,23 +120,24 @@ pub(super) fn run(
     json: &mut JsonLines,
     interrupt: &Interrupt,
 ) -> Result<ExitCode, BenchError> {
-    let (own, trials) = (&args.ab, args.trials);
+    let trials = if args.layout_seed.is_some() { TRIALS_OF_A_PROCESS } else { TRIALS };
+    let (own, trials) = (&args.ab, args.trials.unwrap_or(trials));
     let mut progress = Progress::new();
     let mut slower = false;
     let mut faults = Faults::default();
-    let name =
-        |own: &str| if own.trim().is_empty() { "(the common options)".to_owned() } else { own.to_owned() };
     let mut text = format!("A  {}\nB  {}\n", name(&own[0]), name(&own[1]));
+    let mut sides = [SideFacts::default(), SideFacts::default()];
     for corpus in &mut corpora {
         let pages = setups[0].pages.unwrap_or(corpus.facts.pages);
         corpus.arrange(pages, setups[0].folio_pages.max(setups[1].folio_pages));
         let mut ratios: Vec<Trial> = Vec::new();
-        let mut random = Random::new(0x5eed ^ pages);
+        let mut random =
+            Random::new(setups[0].layout.as_ref().map_or(0, |layout| layout.reseed(0)) ^ 0x5eed ^ pages);
         for number in 1..=trials {
             let label = format!("{}, trial {number} of {trials}", corpus.name);
-            let Some(trial) =
-                self::trial(setups, corpus, &mut random, &mut progress, &label, interrupt, &mut faults)?
-            else {
+            let mut trials =
+                Trials { setups, corpus, random: &mut random, sides: &mut sides, faults: &mut faults };
+            let Some(trial) = trials.run(&mut progress, &label, interrupt)? else {
                 break;
             };
             ratios.push(trial);
@@ -118,8 +146,8 @@ pub(super) fn run(
         let comparison = Comparison::of(corpus, &ratios);
         slower |= comparison.rows.iter().any(|row| row.is_slower());
         text += &comparison.as_text(trials);
-        for line in comparison.as_json(own) {
-            json.value(&line).map_err(|error| BenchError::Json { path: "the JSON file".into(), error })?;
+        for line in comparison.as_json(own, setups, &sides) {
+            json.write(&line).map_err(|error| BenchError::Json { path: "the JSON file".into(), error })?;
         }
         if interrupt.raised() {
             break;
@@ -151,56 +179,85 @@ struct Measured {
     log_ratio: f64,
 }
 
-/// Opens both stores and runs their rounds; none if it was interrupted.
-fn trial(
-    setups: &[Setup; 2],
-    corpus: &Corpus,
-    random: &mut Random,
-    progress: &mut Progress,
-    label: &str,
-    interrupt: &Interrupt,
-    faults: &mut Faults,
-) -> Result<Option<Trial>, BenchError> {
-    let pages = setups[0].pages.unwrap_or(corpus.facts.pages) as u32;
-    let open = |side: usize| Variant::open_one(&setups[side], pages);
-    // Who is opened first gets other addresses.
-    let first = random.below(2) as usize;
-    let (one, other) = (open(first)?, open(1 - first)?);
-    let variants = if first == 0 { [&one, &other] } else { [&other, &one] };
-    let no_memory = |side: usize| BenchError::NoMemory {
-        pages,
-        bytes: plan::list_bytes(pages, setups[side].folio_pages),
-    };
-    let deal = |side: usize| {
-        plan::deal(pages, setups[side].folio_pages, setups[side].threads).map_err(|_| no_memory(side))
-    };
-    let shares = [deal(0)?, deal(1)?];
-    let mut rounds: [Vec<Round>; 2] = Default::default();
-    thread::scope(|scope| {
-        let crew = |side: usize| {
-            let workers = shares[side].iter().map(|share| {
-                Worker::new(corpus.arranged(), share, setups[side].nid)
-                    .map(|worker| worker.slowed(setups[side].slow_store))
-            });
-            let workers = workers.collect::<Result<_, _>>().map_err(|_| no_memory(side))?;
-            Crew::start(scope, workers, &setups[side].pins, interrupt).map_err(BenchError::Threads)
-        };
-        let crews = [crew(0)?, crew(1)?];
-        let mut growths = [Growth::new(), Growth::new()];
-        for number in 1..=ROUNDS + 1 {
-            let first = random.below(2) as usize;
-            for side in [first, 1 - first] {
-                if interrupt.raised() {
-                    return Ok(None);
-                }
-                let store = &variants[side].zswap;
-                let round = round::run(number, &crews[side], store, &mut growths[side], progress, label);
-                faults.add(round.faults.clone());
-                rounds[side].push(round);
-            }
+/// What a side is, as its store tells.
+#[derive(Clone, Default)]
+struct SideFacts {
+    codec: &'static str,
+    backend_report: String,
+    library_versions: Value,
+}
+
+impl SideFacts {
+    fn of(variant: &Variant) -> Self {
+        Self {
+            codec: variant.method.name(),
+            backend_report: variant.backend_report.clone(),
+            library_versions: libraries(variant),
         }
-        Ok(Some(measured(&rounds)))
-    })
+    }
+}
+
+/// Trials on a corpus.
+struct Trials<'t> {
+    setups: &'t [Setup; 2],
+    corpus: &'t Corpus,
+    random: &'t mut Random,
+    sides: &'t mut [SideFacts; 2],
+    faults: &'t mut Faults,
+}
+
+impl Trials<'_> {
+    /// Opens both stores and runs their rounds; none if it was interrupted.
+    fn run(
+        &mut self,
+        progress: &mut Progress,
+        label: &str,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Trial>, BenchError> {
+        let Self { setups, corpus, random, sides, faults } = self;
+        let pages = setups[0].pages.unwrap_or(corpus.facts.pages) as u32;
+        let open = |side: usize| Variant::open_one(&setups[side], pages);
+        // Who is opened first gets other addresses.
+        let first = random.below(2) as usize;
+        let (one, other) = (open(first)?, open(1 - first)?);
+        let variants = if first == 0 { [&one, &other] } else { [&other, &one] };
+        **sides = variants.map(SideFacts::of);
+        let no_memory = |side: usize| BenchError::NoMemory {
+            pages,
+            bytes: plan::list_bytes(pages, setups[side].folio_pages),
+        };
+        let deal = |side: usize| {
+            plan::deal(pages, setups[side].folio_pages, setups[side].threads).map_err(|_| no_memory(side))
+        };
+        let shares = [deal(0)?, deal(1)?];
+        let mut rounds: [Vec<Round>; 2] = Default::default();
+        thread::scope(|scope| {
+            let crew = |side: usize| {
+                let setup = &setups[side];
+                let workers = shares[side].iter().map(|share| {
+                    let worker = Worker::new(corpus.arranged(), share, setup.nid)?;
+                    Ok(worker.slowed(setup.slow_store).laid_out(setup.layout.as_ref()))
+                });
+                let workers = workers.collect::<Result<_, TryReserveError>>().map_err(|_| no_memory(side))?;
+                Crew::start(scope, workers, &setup.pins, interrupt).map_err(BenchError::Threads)
+            };
+            let crews = [crew(0)?, crew(1)?];
+            let mut growths = [Growth::new(), Growth::new()];
+            for number in 1..=ROUNDS + 1 {
+                let first = random.below(2) as usize;
+                for side in [first, 1 - first] {
+                    if interrupt.raised() {
+                        return Ok(None);
+                    }
+                    let store = &variants[side].zswap;
+                    let round = round::run(number, &crews[side], store, &mut growths[side], progress, label);
+                    faults.add(round.faults.clone());
+                    rounds[side].push(round);
+                }
+            }
+            Ok(Some(measured(&rounds)))
+        })
+    }
 }
 
 /// The figures of a trial's rounds, the first left out.
@@ -240,6 +297,10 @@ struct Row {
     cpu: bool,
     a: f64,
     b: f64,
+    /// B / A in each trial, in order of size.
+    ratios: Vec<f64>,
+    /// Those of them that lie far off.
+    outliers: Vec<f64>,
     /// None with too few trials.
     ratio: Option<TimeRatio>,
     /// Wall time of a machine on which others ran too.
@@ -255,12 +316,7 @@ impl Row {
     }
 
     fn title(&self) -> String {
-        let pass = match self.pass {
-            Pass::Store => "store",
-            Pass::Read => "read in order",
-            Pass::Load => "load at random",
-        };
-        format!("{pass}, {}", if self.cpu { "CPU" } else { "wall" })
+        format!("{}, {}", self.pass.title(), if self.cpu { "CPU" } else { "wall" })
     }
 
     fn verdict(&self) -> String {
@@ -284,9 +340,12 @@ impl<'c> Comparison<'c> {
         };
         let row = |index: usize| {
             let (a, b) = (column(index, |m| m.a)?.median(), column(index, |m| m.b)?.median());
-            let ratio = column(index, |m| m.log_ratio)?.centre(LEVEL).map(TimeRatio::of_logarithms);
-            let cpu = index % 2 == 1;
-            Some(Row { pass: Pass::ALL[index / 2], cpu, a, b, ratio, busy: None })
+            let logarithms = column(index, |m| m.log_ratio)?;
+            let ratio = logarithms.centre(LEVEL).map(TimeRatio::of_logarithms);
+            let ratios = logarithms.values().iter().map(|value| value.exp()).collect();
+            let outliers = logarithms.outliers().iter().map(|value| value.exp()).collect();
+            let (pass, cpu) = (Pass::ALL[index / 2], index % 2 == 1);
+            Some(Row { pass, cpu, a, b, ratios, outliers, ratio, busy: None })
         };
         let mut rows: Vec<Row> = (0..FIGURES).filter_map(row).collect();
         // Wall times of threads that waited for a CPU say more of the others. Where a device works, they wait for it.
@@ -313,32 +372,67 @@ impl<'c> Comparison<'c> {
             let (title, a, b) = (row.title(), nanoseconds(row.a), nanoseconds(row.b));
             let _ = writeln!(text, "  {title:<22}{a:>10}{b:>10}   {ratio:<24} {}", row.verdict());
         }
+        let far_off = self.rows.iter().filter(|row| !row.outliers.is_empty()).map(|row| {
+            let told: Vec<String> = row.outliers.iter().map(|ratio| format!("{ratio:.3}")).collect();
+            format!("{} {}", row.title(), told.join(" "))
+        });
+        let far_off: Vec<String> = far_off.collect();
+        if !far_off.is_empty() {
+            let _ = writeln!(text, "  trials far off, which count too: {}", far_off.join("; "));
+        }
         text
     }
 
-    fn as_json(&self, own: &[String]) -> Vec<Value> {
+    fn as_json(&self, own: &[String], setups: &[Setup; 2], sides: &[SideFacts; 2]) -> Vec<Line> {
         let line = |row: &Row| {
-            let figure = format!("{}_{}_ns_per_page", prefix(row.pass), if row.cpu { "cpu" } else { "wall" });
-            json!({
-                "kind": "ab",
-                "corpus": self.corpus.name,
-                "corpus_sha256": self.corpus.facts.sha256,
-                "a": own[0],
-                "b": own[1],
-                "trials": self.trials,
-                "rounds_per_trial": ROUNDS,
-                "figure": figure,
-                "a_median": row.a,
-                "b_median": row.b,
-                "ratio": row.ratio.map_or(row.b / row.a, |ratio| ratio.0.estimate),
-                "ratio_low": row.ratio.map(|ratio| ratio.0.low),
-                "ratio_high": row.ratio.map(|ratio| ratio.0.high),
-                "level": LEVEL,
-                "verdict": row.ratio.map(|ratio| ratio.verdict().name()),
-                "smallest_difference_seen": row.ratio.map(TimeRatio::smallest_seen),
-                "busy_wall_over_cpu": row.busy,
-            })
+            let mut line = Line::default();
+            line.add("kind", "ab");
+            line.add("corpus", self.corpus.name.as_str());
+            line.add("a", own[0].as_str());
+            line.add("b", own[1].as_str());
+            line.add("trials", self.trials);
+            line.add("rounds_per_trial", ROUNDS);
+            line.add(
+                "figure",
+                format!("{}_{}_ns_per_page", prefix(row.pass), if row.cpu { "cpu" } else { "wall" }),
+            );
+            let number = |value: Option<f64>| value.map_or(Value::Null, Value::from);
+            line.add("a_median", row.a);
+            line.add("b_median", row.b);
+            line.add("ratio", row.ratio.map_or(row.b / row.a, |ratio| ratio.0.estimate));
+            line.add("ratio_low", number(row.ratio.map(|ratio| ratio.0.low)));
+            line.add("ratio_high", number(row.ratio.map(|ratio| ratio.0.high)));
+            line.add("level", LEVEL);
+            line.add("verdict", row.ratio.map_or(Value::Null, |ratio| ratio.verdict().name().into()));
+            line.add("smallest_difference_seen", number(row.ratio.map(TimeRatio::smallest_seen)));
+            line.add("busy_wall_over_cpu", number(row.busy));
+            line.add("trial_ratios", row.ratios.iter().copied().map(rounded).collect::<Vec<_>>());
+            line.add("outliers", row.outliers.len());
+            for (name, setup, side) in [("a", &setups[0], &sides[0]), ("b", &setups[1], &sides[1])] {
+                line.add(&format!("{name}_codec"), side.codec);
+                line.add(&format!("{name}_backend_report"), side.backend_report.as_str());
+                line.add(&format!("{name}_library_versions"), side.library_versions.clone());
+                line.add(&format!("{name}_folio_bytes"), setup.folio_pages * 4096);
+                line.add(&format!("{name}_window"), setup.window);
+                line.add(&format!("{name}_threads"), setup.threads);
+                line.add(&format!("{name}_pinned"), !setup.pins.is_empty());
+            }
+            add_facts(&mut line, &setups[0], self.corpus);
+            line
         };
         self.rows.iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_left_out_with_their_values_however_these_are_written() {
+        let given =
+            "--json F --pages 5 --ab A B --perturb=3 --json=G --codec lz4".split(' ').map(OsString::from);
+        let left: Vec<_> = without(given, &[("--ab", 2), ("--json", 1), ("--perturb", 1)]).collect();
+        assert_eq!(left, ["--pages", "5", "--codec", "lz4"]);
     }
 }

@@ -30,6 +30,11 @@ With --ab 'OPTIONS' 'OPTIONS' two settings are compared: both stores are opened 
 interleaved; what is called faster or slower would be called so by chance in one comparison of a hundred. Options of both
 stand beside it. Exit code 3: B is slower in something.
 
+With --perturb N all of it, --ab too, is measured in N layouts, twice each, in processes of their own: environment, stack, heap,
+CPUs and order of folios follow from a seed, which is printed (--layout-seed measures in one of them). Told are the spread within a
+process, between processes of one layout and between layouts, and the smallest difference to be believed. JSON lines: one a
+process (\"kind\": \"perturbed\") and one a figure (\"kind\": \"perturb\").
+
 Exit codes: 0 every byte was right; 1 a page came back different or was refused, or nothing could be measured;
 2 wrong arguments; 130 Ctrl-C, after printing what had been measured."
 )]
@@ -68,9 +73,21 @@ pub(crate) struct BenchArgs {
     /// Compare two settings, each a string of options beside the others: 'A' 'B'
     #[arg(long, num_args = 2, value_names = ["OPTIONS", "OPTIONS"], allow_hyphen_values = true)]
     pub(super) ab: Vec<String>,
-    /// With --ab: how often both stores are opened anew; 11 are the fewest that say anything
-    #[arg(long, value_name = "N", default_value = "24", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(super) trials: u32,
+    /// Measure in N layouts (environment, stack, heap, CPUs, order of folios), and tell layout from noise
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    pub(super) perturb: Option<u32>,
+    /// With --perturb: what all layouts follow from [default: a new one each time]
+    #[arg(long, value_name = "SEED", requires = "perturb")]
+    pub(super) seed: Option<u64>,
+    /// With --perturb: measure builds of zfolio in N layouts each, and tell what differs between the builds
+    #[arg(long, value_name = "ZFOLIO", requires = "perturb")]
+    pub(super) build: Vec<PathBuf>,
+    /// Measure in the layout of this seed, as --perturb has its processes do
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["perturb", "pin"])]
+    pub(super) layout_seed: Option<u64>,
+    /// With --ab: how often both stores are opened anew; 11 are the fewest that say anything [default: 24; 4 a process with --perturb]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(super) trials: Option<u32>,
     /// Slow each store down by so many percent of its time: to see whether --ab finds it
     #[arg(long, value_name = "PERCENT", default_value = "0", hide = true)]
     pub(super) slow_store: f64,

@@ -85,9 +85,13 @@ impl<'a> Crew<'a> {
             }
             let (order, todo) = mpsc::channel();
             let (answer, done, interrupt) = (answer.clone(), done.clone(), interrupt.clone());
-            thread::Builder::new()
-                .name(format!("bench-{number}"))
-                .spawn_scoped(scope, move || serve(worker, &todo, &answer, &interrupt, &done))?;
+            thread::Builder::new().name(format!("bench-{number}")).spawn_scoped(
+                scope,
+                move || match worker.layout() {
+                    Some(layout) => layout.below(|| serve(worker, &todo, &answer, &interrupt, &done)),
+                    None => serve(worker, &todo, &answer, &interrupt, &done),
+                },
+            )?;
             orders.push(order);
         }
         drop(unpinned);

@@ -15,6 +15,8 @@ pub(crate) enum BenchError {
     Resume { path: PathBuf, error: io::Error },
     Store(String),
     Threads(io::Error),
+    Layout(io::Error),
+    Perturb(String),
     NoMemory { pages: u32, bytes: u64 },
     TooManyPages { corpus: String, pages: u64 },
     TooManyThreads { corpus: String, pages: u64, threads: usize },
@@ -30,6 +32,8 @@ impl std::fmt::Display for BenchError {
                 write!(f, "a sweep cannot go on with {}: {error}", path.display())
             }
             Self::Store(error) => write!(f, "the store cannot be opened: {error}"),
+            Self::Layout(error) => write!(f, "the process cannot be started anew in its layout: {error}"),
+            Self::Perturb(error) => f.write_str(error),
             Self::Threads(error) => write!(f, "threads cannot be started: {error}"),
             Self::NoMemory { pages, bytes } => {
                 let gib = (*bytes as f64 / f64::from(1 << 30)).max(0.1);

@@ -18,6 +18,7 @@ use super::round::Round;
 use super::variant::Variant;
 use super::{Outcome, Setup, noise};
 use crate::corpus::Corpus;
+use crate::os;
 use crate::statistics::Sample;
 
 /// One object, its names in the order they were added.
@@ -25,16 +26,16 @@ use crate::statistics::Sample;
 pub(super) struct Line(Vec<(String, Value)>);
 
 impl Line {
-    /// As an object that more can be added to; its names in the order of the alphabet.
+    /// As an object that more can be added to.
     pub(super) fn into_value(self) -> Value {
         self.0.into_iter().collect::<serde_json::Map<_, _>>().into()
     }
 
-    fn add(&mut self, name: &str, value: impl Into<Value>) {
+    pub(super) fn add(&mut self, name: &str, value: impl Into<Value>) {
         self.0.push((name.to_owned(), value.into()));
     }
 
-    fn number(&mut self, name: &str, value: Option<f64>) {
+    pub(super) fn number(&mut self, name: &str, value: Option<f64>) {
         self.add(name, value.map_or(Value::Null, rounded));
     }
 }
@@ -50,7 +51,7 @@ impl Serialize for Line {
 }
 
 /// Whole numbers as such, others to six digits after the point.
-fn rounded(value: f64) -> Value {
+pub(super) fn rounded(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 9e15 {
         json!(value as i64)
     } else {
@@ -128,7 +129,7 @@ impl JsonLines {
         out.write_all(format!("{value}\n").as_bytes())
     }
 
-    fn write(&mut self, line: &Line) -> io::Result<()> {
+    pub(super) fn write(&mut self, line: &Line) -> io::Result<()> {
         let Some(out) = &mut self.out else { return Ok(()) };
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
@@ -149,8 +150,16 @@ pub(super) fn begin(kind: &str, setup: &Setup, corpus: &Corpus, variant: &Varian
     line.add("folio_bytes", setup.folio_pages * 4096);
     line.add("threads", setup.threads);
     line.add("window", setup.window);
-    line.add("pages", setup.pages.unwrap_or(corpus.facts.pages));
     line.add("rounds", setup.rounds);
+    line.add("pinned_cpus", if setup.pins.is_empty() { Value::Null } else { json!(setup.pins) });
+    line.add("library_versions", libraries(variant));
+    add_facts(&mut line, setup, corpus);
+    line
+}
+
+/// What every line says of the pages, the program and the machine.
+pub(super) fn add_facts(line: &mut Line, setup: &Setup, corpus: &Corpus) {
+    line.add("pages", setup.pages.unwrap_or(corpus.facts.pages));
     line.add("corpus_sha256", corpus.facts.sha256.as_str());
     line.add("corpus_pages", corpus.facts.pages);
     line.add("corpus_origin", corpus.origin.as_str());
@@ -163,16 +172,17 @@ pub(super) fn begin(kind: &str, setup: &Setup, corpus: &Corpus, variant: &Varian
     line.add("cpu_model", setup.machine.cpu_model.as_str());
     line.add("cpus", setup.machine.cpus);
     line.add("kernel", setup.machine.kernel.as_str());
+    line.add("memory_bytes", setup.machine.memory_bytes);
     line.add("memory_nodes", setup.machine.memory_nodes);
+    line.add("nid", setup.nid.0);
     line.add("governor", setup.settings.governor.as_deref().map_or(Value::Null, Value::from));
     line.add("transparent_huge_pages", setup.settings.huge_pages.as_deref().map_or(Value::Null, Value::from));
-    line.add("pinned_cpus", if setup.pins.is_empty() { Value::Null } else { json!(setup.pins) });
-    line.add("library_versions", libraries(variant));
-    line
+    line.add("layout_seed", setup.layout.as_ref().map_or(Value::Null, |layout| layout.seed.into()));
+    line.add("addresses_random", os::addresses_are_random().map_or(Value::Null, Value::from));
 }
 
 /// Versions of libraries that compress or decompress for this variant.
-fn libraries(variant: &Variant) -> Value {
+pub(super) fn libraries(variant: &Variant) -> Value {
     let mut versions = serde_json::Map::new();
     match variant.method.codec() {
         Codec::Lz4 => versions.insert("lz4_flex".to_owned(), env!("LZ4_FLEX_VERSION").into()),

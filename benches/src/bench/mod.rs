@@ -12,7 +12,9 @@ mod error;
 mod figures;
 mod jsonl;
 mod latency;
+mod layout;
 mod noise;
+mod perturb;
 mod plan;
 mod round;
 mod stopwatch;
@@ -37,6 +39,7 @@ use self::device::{BackendChoice, DeviceArgs};
 pub(crate) use self::error::BenchError;
 use self::figures::Summary;
 use self::jsonl::JsonLines;
+use self::layout::Layout;
 use self::round::{Growth, Round};
 use self::variant::{CodecChoice, Variant};
 use self::worker::{Faults, Worker};
@@ -70,6 +73,8 @@ pub(crate) struct Setup {
     pins: Vec<usize>,
     rounds: u32,
     slow_store: f64,
+    /// The layout of this process, where it was given one.
+    layout: Option<Layout>,
 }
 
 impl Setup {
@@ -84,6 +89,11 @@ impl Setup {
     }
 
     fn new(args: &BenchArgs) -> Self {
+        let layout = args.layout_seed.map(Layout::of);
+        let pins = match &layout {
+            Some(layout) => layout.pins(args.threads as usize),
+            None => pins(args.pin, args.threads).unwrap_or_default(),
+        };
         Self {
             machine: Machine::read(),
             settings: KernelSettings::read(),
@@ -96,9 +106,10 @@ impl Setup {
             folio_pages: args.folio.pages(),
             window: args.window.map_or(Config::default().window, |window| window as usize),
             threads: args.threads as usize,
-            pins: pins(args.pin, args.threads).unwrap_or_default(),
+            pins,
             rounds: args.rounds,
             slow_store: args.slow_store,
+            layout,
         }
     }
 }
@@ -130,6 +141,9 @@ pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, B
         Some(Part::Sweep(args)) => return sweep::run(args, interrupt),
         None => {}
     }
+    if let Some(seed) = args.layout_seed {
+        Layout::of(seed).enter().map_err(BenchError::Layout)?;
+    }
     let sides = if args.ab.is_empty() { None } else { Some(ab::setups(args).map_err(BenchError::Sides)?) };
     let setup = Setup::new(args);
     let json_error = |error| BenchError::Json { path: args.json.clone().unwrap_or_default(), error };
@@ -141,6 +155,9 @@ pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, B
         for setup in sides.iter().flatten().chain([&setup]) {
             check(setup, corpus)?;
         }
+    }
+    if let Some(layouts) = args.perturb {
+        return perturb::run(args, layouts, corpora, interrupt);
     }
     let mut json = JsonLines::new(args.json.as_deref().map(File::create).transpose().map_err(json_error)?);
     if let Some(sides) = &sides {
@@ -277,7 +294,9 @@ impl<'s> Run<'s> {
         let no_memory = |_| BenchError::NoMemory { pages, bytes: plan::list_bytes(pages, setup.folio_pages) };
         let shares = plan::deal(pages, setup.folio_pages, setup.threads).map_err(no_memory)?;
         let source = corpus.arranged();
-        let workers = shares.iter().map(|share| Worker::new(source, share, setup.nid));
+        let workers = shares.iter().map(|share| {
+            Worker::new(source, share, setup.nid).map(|worker| worker.laid_out(setup.layout.as_ref()))
+        });
         let workers = workers.collect::<Result<_, _>>().map_err(no_memory)?;
         let mut outcomes: Vec<Outcome<'a>> =
             variants.iter().map(|variant| Outcome { variant, rounds: Vec::new() }).collect();

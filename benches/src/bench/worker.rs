@@ -3,6 +3,7 @@
 //! Comparing happens between the timed chunks. The thread's buffers are made once, so that a pass allocates
 //! nothing that would show as growth of the store.
 
+use std::borrow::Cow;
 use std::collections::TryReserveError;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use zfolio::{Folio, SwapEntry, Zswap};
 use zfolio_accel::{NodeId, PAGE_SIZE, Page};
 
-use super::plan::Share;
+use super::layout::Layout;
+use super::plan::{FolioSpan, Share};
 use super::stopwatch::{CHUNK_PAGES, Stopwatch};
 use crate::corpus::Arranged;
 use crate::corpus::random::Random;
@@ -36,6 +38,15 @@ pub(crate) enum Pass {
 
 impl Pass {
     pub(crate) const ALL: [Self; 3] = [Self::Store, Self::Read, Self::Load];
+
+    /// What it is called in tables of times.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Read => "read in order",
+            Self::Load => "load at random",
+        }
+    }
 }
 
 /// What went wrong: nothing, on a good day.
@@ -87,7 +98,9 @@ impl Faults {
 /// One thread's part of a run.
 pub(crate) struct Worker<'a> {
     source: Arranged<'a>,
-    share: &'a Share,
+    /// In the order they are stored.
+    folios: Cow<'a, [FolioSpan]>,
+    layout: Option<Layout>,
     nid: NodeId,
     /// Page numbers, in the order of the current pass.
     order: Vec<u32>,
@@ -108,7 +121,8 @@ impl<'a> Worker<'a> {
         order.extend(share.slots());
         Ok(Self {
             source,
-            share,
+            folios: Cow::Borrowed(&share.folios),
+            layout: None,
             nid,
             order,
             buffers: Page::zeroed_vec(CHUNK_PAGES),
@@ -122,6 +136,24 @@ impl<'a> Worker<'a> {
     /// The same, with each store slowed down by so many percent of its time.
     pub(crate) fn slowed(self, percent: f64) -> Self {
         Self { slow_store: percent / 100.0, ..self }
+    }
+
+    /// The same in a layout: its folios in another order, its thread further down its stack.
+    pub(crate) fn laid_out(mut self, layout: Option<&Layout>) -> Self {
+        if let Some(layout) = layout {
+            // Folios of one size: smaller ones are a rest, and come last.
+            let folios = self.folios.to_mut();
+            let size = folios.first().map_or(0, |folio| folio.pages);
+            let end = folios.partition_point(|folio| folio.pages == size);
+            layout.shuffle(&mut folios[..end]);
+            self.layout = Some(layout.clone());
+        }
+        self
+    }
+
+    /// The layout it is in, if any.
+    pub(crate) fn layout(&self) -> Option<Layout> {
+        self.layout.clone()
     }
 
     /// Pages of this worker.
@@ -147,6 +179,7 @@ impl<'a> Worker<'a> {
             Pass::Load => {
                 // From sorted order, so that a seed means the same order in every run.
                 self.order.sort_unstable();
+                let seed = self.layout.as_ref().map_or(seed, |layout| layout.reseed(seed));
                 Random::new(seed).shuffle(&mut self.order);
             }
         }
@@ -166,8 +199,8 @@ impl<'a> Worker<'a> {
     }
 
     fn store(&mut self, zswap: &Zswap, interrupt: &Interrupt, done: &AtomicU64) -> bool {
-        let Self { source, share, nid, rejected, watch, faults, slow_store, .. } = self;
-        let mut spans = share.folios.as_slice();
+        let Self { source, folios, nid, rejected, watch, faults, slow_store, .. } = self;
+        let mut spans: &[FolioSpan] = folios;
         let mut refusals: Vec<(usize, String)> = Vec::new();
         while let Some(span) = spans.first() {
             if interrupt.raised() {
@@ -175,7 +208,7 @@ impl<'a> Worker<'a> {
             }
             let (chunk, rest) = spans.split_at((CHUNK_PAGES / span.pages as usize).clamp(1, spans.len()));
             spans = rest;
-            let folios: Vec<Folio<'_>> = chunk
+            let calls: Vec<Folio<'_>> = chunk
                 .iter()
                 .map(|span| {
                     let pages = source.pages(span.first, span.pages as usize);
@@ -186,7 +219,7 @@ impl<'a> Worker<'a> {
             let pages = chunk.iter().map(|span| u64::from(span.pages)).sum();
             watch.chunk(chunk.len(), pages, |index| {
                 let start = (*slow_store > 0.0).then(thread_cpu_time);
-                if let Err(error) = zswap.store(&folios[index]) {
+                if let Err(error) = zswap.store(&calls[index]) {
                     refusals.push((index, error.to_string()));
                 }
                 if let Some(start) = start {
@@ -203,6 +236,8 @@ impl<'a> Worker<'a> {
             }
             done.fetch_add(pages, Ordering::Relaxed);
         }
+        // In a layout they did not come in order.
+        rejected.sort_unstable_by_key(|slots| slots.start);
         true
     }
 

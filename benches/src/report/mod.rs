@@ -8,7 +8,7 @@ mod findings;
 mod group;
 mod html;
 mod plot;
-mod ratios;
+pub(crate) mod ratios;
 mod records;
 mod sections;
 mod under_load;

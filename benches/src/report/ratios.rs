@@ -6,7 +6,7 @@ use super::records::{Ratio, Records};
 use crate::quantity::nanoseconds;
 
 /// The figure in words, as `store, CPU`.
-pub(super) fn words(figure: &str) -> String {
+pub(crate) fn words(figure: &str) -> String {
     let (pass, rest) = ["load_seq", "store", "load"]
         .iter()
         .find_map(|pass| Some((*pass, figure.strip_prefix(pass)?)))
