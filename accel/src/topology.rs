@@ -33,6 +33,9 @@ pub struct Node {
     pub memory_bytes: u64,
     /// Distances to all nodes, in the order of [`Topology::nodes`]; 10 is local.
     pub distances: Vec<u32>,
+    /// The kernel's number of its memory tier: the lower, the faster. `None` where the kernel tells of no tiers, or of
+    /// none for this node.
+    pub tier: Option<u32>,
 }
 
 /// The machine's nodes and packages.
@@ -61,7 +64,8 @@ impl std::error::Error for TopologyError {}
 impl Topology {
     /// A machine of one node and one package, whatever it has.
     pub fn single_node() -> Topology {
-        let node = Node { nid: NodeId(0), cpus: Vec::new(), memory_bytes: 0, distances: vec![10] };
+        let node =
+            Node { nid: NodeId(0), cpus: Vec::new(), memory_bytes: 0, distances: vec![10], tier: None };
         Topology { nodes: vec![node], package_of_cpu: Vec::new(), packages: 1 }
     }
 
@@ -78,6 +82,7 @@ impl Topology {
             let online = parse_list(&online, &node_dir.join("online"))?;
             topology.nodes =
                 online.iter().map(|&number| read_node(&node_dir, number)).collect::<Result<_, _>>()?;
+            topology.read_tiers(&sysfs.join("devices/virtual/memory_tiering"))?;
         }
         let online = cpu_dir.join("online");
         let cpus = match read_optional(&online)? {
@@ -86,6 +91,31 @@ impl Topology {
         };
         topology.read_packages(&cpu_dir, &cpus)?;
         Ok(topology)
+    }
+
+    /// Directories `memory_tierN`, each with a list of nodes. Kernels before 6.1 have none, and one that has may still
+    /// lose one while we look.
+    fn read_tiers(&mut self, dir: &Path) -> Result<(), TopologyError> {
+        let entries = match std::fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(bad(dir, error.to_string())),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|error| bad(dir, error.to_string()))?;
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("memory_tier"));
+            let Some(tier) = number.and_then(|number| number.parse().ok()) else { continue };
+            let path = entry.path().join("nodelist");
+            let Some(text) = read_optional(&path)? else { continue };
+            let nids = parse_list(&text, &path)?;
+            for node in &mut self.nodes {
+                if nids.contains(&usize::from(node.nid.0)) {
+                    node.tier = Some(tier);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Packages are numbered densely, in the order of their first CPU: the kernel's ids may have gaps or be -1.
@@ -151,7 +181,7 @@ fn read_node(node_dir: &Path, number: usize) -> Result<Node, TopologyError> {
         Some(text) => parse_mem_total(&text, &meminfo)?,
         None => 0,
     };
-    Ok(Node { nid: NodeId(nid), cpus, memory_bytes, distances })
+    Ok(Node { nid: NodeId(nid), cpus, memory_bytes, distances, tier: None })
 }
 
 /// Finds "Node 0 MemTotal:  12345 kB".
@@ -243,6 +273,25 @@ mod tests {
     }
 
     #[test]
+    fn tiers_are_read_where_the_kernel_tells_of_them() {
+        let tiers = |files: &[(&str, &str)]| -> Vec<Option<u32>> {
+            let mut all = vec![("node/online", "0-3\n"), ("cpu/online", "0\n")];
+            all.extend(files);
+            let topology = Topology::read(sysfs(&all).path()).unwrap();
+            topology.nodes().iter().map(|node| node.tier).collect()
+        };
+        assert_eq!(tiers(&[]), [None; 4], "an older kernel");
+        let tiering = [
+            ("../virtual/memory_tiering/memory_tier4/nodelist", "0-1\n"),
+            ("../virtual/memory_tiering/memory_tier22/nodelist", "3,9\n"),
+            ("../virtual/memory_tiering/memory_tier9/uevent", "\n"),
+            ("../virtual/memory_tiering/memory_tiers/nodelist", "2\n"),
+            ("../virtual/memory_tiering/power/control", "auto\n"),
+        ];
+        assert_eq!(tiers(&tiering), [Some(4), Some(4), None, Some(22)]);
+    }
+
+    #[test]
     fn kernel_without_numa_is_a_machine_of_one_node() {
         let dir = sysfs(&[("cpu/online", "0-1\n")]);
         let topology = Topology::read(dir.path()).unwrap();
@@ -259,6 +308,7 @@ mod tests {
             ("node/online", "0,5000\n", "node numbers of 1024 and above are not supported"),
             ("node/node0/meminfo", "Node 0 MemTotal: lots\n", "is no size in kB"),
             ("node/node0/distance", "10 far\n", "is no distance"),
+            ("../virtual/memory_tiering/memory_tier4/nodelist", "0-\n", "is no list of numbers"),
             ("cpu/cpu0/topology/physical_package_id", "first\n", "is no package id"),
         ] {
             let mut files = vec![("node/online", "0\n"), ("cpu/online", "0\n")];
@@ -266,7 +316,7 @@ mod tests {
             let dir = sysfs(&files);
             let error = Topology::read(dir.path()).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
-            assert!(error.contains("devices/system"), "the file is named: {error}");
+            assert!(error.contains("/devices/"), "the file is named: {error}");
         }
     }
 
