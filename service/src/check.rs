@@ -32,6 +32,7 @@ struct Found {
     same_filled_pages: u64,
     raw_pages: u64,
     misplaced_pages: u64,
+    misplaced_bytes: u64,
     lists: HashMap<(TenantId, usize), Counts>,
 }
 
@@ -60,6 +61,7 @@ impl Zswap {
         equal("same_filled_pages", stats.same_filled_pages, found.same_filled_pages)?;
         equal("stored_incompressible_pages", stats.stored_incompressible_pages, found.raw_pages)?;
         equal("misplaced_pages", stats.misplaced_pages, found.misplaced_pages)?;
+        equal("misplaced_bytes", stats.misplaced_bytes, found.misplaced_bytes)?;
         let listed: u64 = found.lists.values().map(|(pages, _)| pages).sum();
         equal("objects", stats.nodes.iter().map(|node| node.stored_pages).sum(), listed)?;
         equal("object_bytes", stats.object_bytes, found.lists.values().map(|(_, bytes)| bytes).sum())?;
@@ -126,7 +128,14 @@ impl Zswap {
                     }
                     let node = self.pool.node_of(object);
                     found.raw_pages += u64::from(codec.is_none());
-                    found.misplaced_pages += u64::from(node != entry.home());
+                    if node != entry.home() {
+                        found.misplaced_pages += 1;
+                        found.misplaced_bytes += u64::from(object.len);
+                    }
+                    if !self.pool.homes().allow(entry.home(), node) {
+                        let home = entry.home();
+                        return Err(format!("{at} of node index {home} is on {node}, where it may not be"));
+                    }
                     let list = found.lists.entry((entry.tenant(), node)).or_default();
                     list.0 += 1;
                     list.1 += u64::from(object.len);

@@ -153,6 +153,7 @@ impl<'s> StoreClaim<'s> {
             }
             if node != entry.home() {
                 store.counters.add(Counter::MisplacedPages, 1);
+                store.counters.add(Counter::MisplacedBytes, object.len.into());
             }
             if place != Some((entry.tenant(), node)) {
                 list(place, std::mem::take(&mut run));
@@ -422,6 +423,7 @@ impl Zswap {
         self.lru_list((entry.tenant(), node)).remove(&self.slab, id, entry, object.len.into());
         if node != home {
             self.counters.sub(Counter::MisplacedPages, 1);
+            self.counters.sub(Counter::MisplacedBytes, object.len.into());
             self.lru_list((entry.tenant(), home)).free(&self.slab, id, entry);
         }
     }

@@ -61,6 +61,12 @@ impl Zswap {
     /// Moves pages whose bytes are on node `nid`, though they came from another one that was full then, to their own node,
     /// for `time` at most. The next call goes on where this one ends. A node that is still full keeps its pages waiting.
     ///
+    /// Of the memory of that node the kernel is asked again where it is, for the kernel may have moved it later (demotion,
+    /// `migratepages`). Pages in memory that has left the node are moved home too, and the memory goes back to the kernel.
+    ///
+    /// Under [`Placement::Dense`](crate::Placement::Dense) pages that were put elsewhere are moved into holes of their own node only, and
+    /// never for new memory.
+    ///
     /// # Errors
     /// See [`ShrinkError`].
     pub fn repair(&self, nid: NodeId, time: Duration) -> Result<Repaired, ShrinkError> {
@@ -74,7 +80,11 @@ impl Zswap {
         }
         let deadline = Instant::now().checked_add(time);
         let cursor = &self.repair_cursors[node];
+        let mut asked = None;
         let mut visit = |owner, zspage, index| {
+            if asked.replace(zspage) != Some(zspage) {
+                repaired.strayed_bytes += self.pool.ask_again(zspage, node) * PAGE_SIZE as u64;
+            }
             match self.bring_home(owner, zspage, index) {
                 Ok(0) => {}
                 Ok(bytes) => {
@@ -87,6 +97,10 @@ impl Zswap {
         };
         let next = self.pool.visit_objects(node, cursor.load(Ordering::Relaxed), &mut visit);
         cursor.store(next.unwrap_or(0), Ordering::Relaxed);
+        if repaired.strayed_bytes != 0 {
+            // What is empty was moved as well, by all one can tell.
+            self.pool.release_warm_of(node);
+        }
         Ok(repaired)
     }
 
@@ -157,4 +171,6 @@ pub struct Repaired {
     pub moved_bytes: u64,
     /// Pages that their node has no room for.
     pub waiting_pages: u64,
+    /// Memory that was taken from this node, and that the kernel has on another one now.
+    pub strayed_bytes: u64,
 }

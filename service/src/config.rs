@@ -24,6 +24,20 @@ pub enum Incompressible {
     Refuse,
 }
 
+/// On which node compressed bytes may lie. Never on one of a faster tier than the page's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// On the page's own node, and on another one while that has no memory, as zswap does since it knows nodes.
+    #[default]
+    Prefer,
+    /// On the page's own node. When it has no memory, the store fails with
+    /// [`NodeOutOfMemory`](crate::StoreError::NodeOutOfMemory).
+    Bind,
+    /// Wherever there is a hole of the size, on the page's own node first; new memory comes from that node by preference. The densest,
+    /// at the price of pages that are not on their node, also where all nodes have room.
+    Dense,
+}
+
 /// How a store is set up. `Config::default()` is zswap's own defaults where it has any.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -39,6 +53,11 @@ pub struct Config {
     pub accept_threshold_percent: u8,
     /// Limits of single nodes; a node that is not named has the pool's limit only.
     pub node_limits: Vec<(NodeId, Limit)>,
+    /// Where compressed bytes may lie.
+    pub placement: Placement,
+    /// Memory tiers of nodes, the lower the faster, where they are to be others than the kernel tells
+    /// (`devices/virtual/memory_tiering` below `sysfs`).
+    pub tiers: Vec<(NodeId, u32)>,
     /// The most bytes a page may take to be kept compressed; above it the page counts as incompressible. The default
     /// is the largest length whose object is smaller than a page; 0 keeps every page as it is.
     pub max_compressed_len: usize,
@@ -61,6 +80,8 @@ impl Default for Config {
             max_pool: Limit::Percent(20),
             accept_threshold_percent: 90,
             node_limits: Vec::new(),
+            placement: Placement::Prefer,
+            tiers: Vec::new(),
             max_compressed_len: 4080,
             incompressible: Incompressible::StoreRaw,
             warm_bytes: 16 << 20,

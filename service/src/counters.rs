@@ -18,6 +18,8 @@ pub(crate) enum Counter {
     IncompressiblePages,
     /// Gauge: pages whose bytes are not on their home node.
     MisplacedPages,
+    /// Gauge: bytes of their objects.
+    MisplacedBytes,
     /// Gauge: pages that were written back and are remembered to be on the swap device.
     OnDevicePages,
     /// Pages stored.
@@ -27,6 +29,7 @@ pub(crate) enum Counter {
     RejectFull,
     RejectCompressPoor,
     RejectAllocFail,
+    RejectPlacement,
     RejectBusy,
     CorruptLoads,
     /// Pages written to a swap device and freed.

@@ -97,6 +97,12 @@ pub enum StoreError {
     },
     /// The kernel or the allocator gives no memory.
     OutOfMemory,
+    /// The kernel gives no memory of the page's node, and where it does give some the page may not be: see
+    /// [`Placement`](crate::Placement).
+    NodeOutOfMemory {
+        /// The node.
+        nid: NodeId,
+    },
     /// The swap type is not on, or has fewer slots.
     NoSuchSwap {
         /// The first slot.
@@ -156,6 +162,9 @@ impl fmt::Display for StoreError {
                 write!(f, "page for {entry} does not shrink, and such pages are to be refused")
             }
             StoreError::OutOfMemory => f.write_str("the kernel gives no memory for compressed pages"),
+            StoreError::NodeOutOfMemory { nid } => {
+                write!(f, "node {nid} has no memory left, and its pages may not be where there is some")
+            }
             StoreError::NoSuchSwap { first, pages } => {
                 write!(f, "no {pages} slots from {first} on; swapon the type with as many slots as it needs")
             }

@@ -64,7 +64,7 @@ mod zswap;
 
 pub use check::CheckError;
 pub use compact::{Compacted, Recompressed, Repaired};
-pub use config::{Config, Incompressible, Limit};
+pub use config::{Config, Incompressible, Limit, Placement};
 pub use error::{InvalidateError, LoadError, NewError, ShrinkError, StoreError, SwapoffError, SwaponError};
 pub use folio::{Folio, FolioError, MAX_FOLIO_PAGES, SwapEntry, TenantId};
 pub use reclaimer::{Reclaimer, ReclaimerConfig};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use zfolio_accel::{ForkGuard, NodeId};
 
+use crate::config::Placement;
 use crate::entry::{Chain, EntrySlab, LISTED};
 use crate::folio::SwapEntry;
 use crate::limit::Limit;
@@ -17,7 +18,7 @@ use crate::park::ParkingLot;
 use crate::sync::Ordering;
 use crate::tree;
 use crate::word::Slot;
-use crate::zsmalloc::{ArenaConfig, ZsPool};
+use crate::zsmalloc::{ArenaConfig, Homes, ZsPool};
 
 /// The owner of every object; the pool does not look at it.
 const OWNER: u32 = 1;
@@ -30,13 +31,14 @@ pub struct Pool(ZsPool);
 impl Pool {
     /// A pool of at most so many pages.
     pub fn new(max_pages: u64) -> Pool {
-        let pool = ZsPool::new(ArenaConfig {
+        let arena = ArenaConfig {
             nodes: &[NodeId(0)],
             pool_limit: Limit::new(max_pages, 90),
             node_limits: vec![Limit::new(max_pages, 90)],
             warm_pages: max_pages,
             fork: Arc::new(ForkGuard::new().expect("the kernel knows MADV_WIPEONFORK")),
-        });
+        };
+        let pool = ZsPool::new(arena, Homes::new(Placement::Prefer, &[Box::default()]));
         Pool(pool.expect("address space"))
     }
 

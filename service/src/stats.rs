@@ -23,6 +23,8 @@ pub struct Stats {
     pub stored_incompressible_pages: u64,
     /// Pages whose bytes are not on the node that the page came from.
     pub misplaced_pages: u64,
+    /// Bytes of their objects.
+    pub misplaced_bytes: u64,
     /// Bytes of all objects: what the codec made of the pages.
     pub object_bytes: u64,
     /// Memory of the pool, the warm stock included: `pool_total_size` of zswap.
@@ -56,6 +58,8 @@ pub struct Stats {
     pub reject_compress_poor: u64,
     /// Failures because there was no memory: of a folio at once, or of a page on its way.
     pub reject_alloc_fail: u64,
+    /// Pages refused because memory was to be had only where they may not be: see [`Placement`](crate::Placement).
+    pub reject_placement: u64,
     /// Stores that gave up waiting for another operation on a slot.
     pub reject_busy: u64,
     /// Loads that found a page corrupt.
@@ -75,6 +79,8 @@ pub struct Stats {
 pub struct NodeStats {
     /// The node.
     pub nid: NodeId,
+    /// Its memory tier; the lower, the faster.
+    pub tier: u32,
     /// Pages whose bytes are on this node.
     pub stored_pages: u64,
     /// Bytes of their objects.
@@ -102,6 +108,7 @@ impl Zswap {
             same_filled_pages: get(Counter::SameFilledPages),
             stored_incompressible_pages: get(Counter::IncompressiblePages),
             misplaced_pages: get(Counter::MisplacedPages),
+            misplaced_bytes: get(Counter::MisplacedBytes),
             pool_bytes: arena.pool_limit().used_pages() * PAGE_SIZE as u64,
             metadata_bytes: self.tree.bytes()
                 + self.slab.bytes()
@@ -120,6 +127,7 @@ impl Zswap {
             reject_full: get(Counter::RejectFull),
             reject_compress_poor: get(Counter::RejectCompressPoor),
             reject_alloc_fail: get(Counter::RejectAllocFail),
+            reject_placement: get(Counter::RejectPlacement),
             reject_busy: get(Counter::RejectBusy),
             corrupt_loads: get(Counter::CorruptLoads),
             refused_policies: arena.refused_policies(),
@@ -135,6 +143,7 @@ impl Zswap {
             stats.pool_limit_hit += limit_hit;
             stats.nodes.push(NodeStats {
                 nid: self.nodes.nid(node),
+                tier: self.nodes.tier(node),
                 stored_pages: usage.objects,
                 object_bytes: usage.object_bytes,
                 pool_bytes: usage.pool_pages * PAGE_SIZE as u64,

@@ -202,18 +202,19 @@ impl Zswap {
         }
     }
 
-    /// A limit that was reached on the way: from now on stores are refused at once, until usage has fallen.
-    fn hit(&self, error: ArenaError) -> StoreError {
+    /// What stopped a page of this node on the way. After a limit stores are refused at once, until usage has fallen.
+    fn hit(&self, error: ArenaError, node: usize) -> StoreError {
         match error {
             ArenaError::PoolLimit => {
                 self.pool.arena().pool_limit().hit();
                 self.pool_full()
             }
-            ArenaError::NodeLimit(node) => {
-                self.pool.arena().node_limit(node).hit();
-                self.node_full(node)
+            ArenaError::NodeLimit(full) => {
+                self.pool.arena().node_limit(full).hit();
+                self.node_full(full)
             }
-            ArenaError::OutOfMemory | ArenaError::Elsewhere => StoreError::OutOfMemory,
+            ArenaError::Elsewhere => StoreError::NodeOutOfMemory { nid: self.nodes.nid(node) },
+            ArenaError::OutOfMemory => StoreError::OutOfMemory,
         }
     }
 
@@ -225,6 +226,7 @@ impl Zswap {
             }
             StoreError::Incompressible { .. } => Counter::RejectCompressPoor,
             StoreError::OutOfMemory => Counter::RejectAllocFail,
+            StoreError::NodeOutOfMemory { .. } => Counter::RejectPlacement,
             StoreError::Busy { .. } => Counter::RejectBusy,
             _ => return error,
         };
@@ -345,7 +347,7 @@ impl<'w> Work<'w> {
             Err(error) => {
                 self.store.tenants.uncharge(tenant, bytes.len() as u64);
                 self.list().free(&self.store.slab, id, entry);
-                return Err(self.store.hit(error));
+                return Err(self.store.hit(error, self.node));
             }
         }
         self.claim.stage(index, id);

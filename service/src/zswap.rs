@@ -25,7 +25,7 @@ use crate::swap_device::SwapDevice;
 use crate::sync::{AtomicU16, AtomicU32};
 use crate::tenant::Tenants;
 use crate::tree::Tree;
-use crate::zsmalloc::{ArenaConfig, ZsPool};
+use crate::zsmalloc::{ArenaConfig, Homes, ZsPool};
 
 /// A userspace zswap: pages in, compressed pages in RAM on the right node, pages out.
 ///
@@ -90,15 +90,19 @@ impl Zswap {
             return Err(NewError::Config(format!("accept_threshold_percent of {percent} is more than 100")));
         }
         let fork = Arc::new(ForkGuard::new().map_err(NewError::ForkGuard)?);
-        let nodes = Nodes::new(topology);
-        let pool = ZsPool::new(ArenaConfig {
+        let nodes = Nodes::new(topology, &config.tiers);
+        if let Some((nid, _)) = config.tiers.iter().find(|(nid, _)| nodes.index_of(*nid).is_none()) {
+            return Err(NewError::Config(format!("tier of node {nid}, which has no memory")));
+        }
+        let arena = ArenaConfig {
             nodes: nodes.nids(),
             pool_limit: pool_limit(&config, &nodes)?,
             node_limits: node_limits(&config, &nodes)?,
             warm_pages: config.warm_bytes / PAGE_SIZE as u64,
             fork: Arc::clone(&fork),
-        })
-        .map_err(|OutOfMemory| NewError::OutOfMemory)?;
+        };
+        let pool = ZsPool::new(arena, Homes::new(config.placement, nodes.substitutes()))
+            .map_err(|OutOfMemory| NewError::OutOfMemory)?;
         let cursors = || -> Box<[AtomicU32]> { nodes.nids().iter().map(|_| AtomicU32::new(0)).collect() };
         let (reclaim_cursors, repair_cursors, recompress_cursors) = (cursors(), cursors(), cursors());
         Ok(Zswap {

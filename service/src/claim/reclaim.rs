@@ -216,14 +216,14 @@ impl Zswap {
             return;
         }
         let node = header.node();
-        let Ok(shorter) = self.pool.store(&with.stream[..len], node, owner) else { return };
-        if self.pool.node_of(shorter.raw()) != node {
-            return;
-        }
+        let Some(shorter) = self.pool.store_on(&with.stream[..len], node, owner, true) else { return };
         let saved = (old_len - len) as u64;
         entry.set_object(shorter.into_raw(), Some(with.method.codec()), crc);
         self.lru_list((entry.tenant(), node)).shrank(saved);
         self.tenants.uncharge(entry.tenant(), saved);
+        if node != entry.home() {
+            self.counters.sub(Counter::MisplacedBytes, saved);
+        }
         with.pages += 1;
         with.saved_bytes += saved;
         // SAFETY: the entry has the other object now, so nobody frees this one again; `bytes` is not used any more, and
@@ -232,8 +232,9 @@ impl Zswap {
         drop(guard);
     }
 
-    /// Moves the object of a page to the node that the page came from, if it is not there and nobody has it at the
-    /// moment: how many bytes. `Err` if that node has no room.
+    /// Moves the object of a page to the node that the page came from, if it is not there (any more) and nobody has it at the
+    /// moment: how many bytes. `Err` if that node has no room. Where density is the aim, holes are the only room for those that
+    /// were placed elsewhere.
     pub(crate) fn bring_home(&self, owner: u32, zspage: u32, index: u16) -> Result<u64, NoRoom> {
         let guard = SlotGuard::try_lock_object(self, owner, zspage, index);
         let Some((guard, entry)) = guard.and_then(|guard| guard.entry.map(|entry| (guard, entry))) else {
@@ -242,21 +243,25 @@ impl Zswap {
         let Contents::Object { object, codec, crc } = entry.contents() else { return Ok(0) };
         let header = self.pool.header(object);
         let (node, home, len) = (header.node(), entry.home(), u64::from(object.len));
-        if node == home {
+        let strayed = header.has_strayed();
+        if node == home && !strayed {
             return Ok(0);
         }
         // SAFETY: the guard holds the slot of the page that owns the object, and only its holder frees or moves it.
         let bytes = unsafe { self.pool.bytes(header, object) };
-        let moved = self.pool.store(bytes, home, owner).map_err(|_| NoRoom)?;
-        if self.pool.node_of(moved.raw()) != home {
-            return Err(NoRoom);
+        let may_grow = strayed || !self.pool.homes().are_dense();
+        let moved = self.pool.store_on(bytes, home, owner, may_grow).ok_or(NoRoom)?;
+        if node == home {
+            entry.set_object(moved.into_raw(), codec, crc);
+        } else {
+            self.lru_list((entry.tenant(), node)).remove(&self.slab, owner, entry, len);
+            entry.set_object(moved.into_raw(), codec, crc);
+            let mut run = Run::default();
+            run.push(owner, entry, len);
+            self.lru_list((entry.tenant(), home)).add(&self.slab, run);
+            self.counters.sub(Counter::MisplacedPages, 1);
+            self.counters.sub(Counter::MisplacedBytes, len);
         }
-        self.lru_list((entry.tenant(), node)).remove(&self.slab, owner, entry, len);
-        entry.set_object(moved.into_raw(), codec, crc);
-        let mut run = Run::default();
-        run.push(owner, entry, len);
-        self.lru_list((entry.tenant(), home)).add(&self.slab, run);
-        self.counters.sub(Counter::MisplacedPages, 1);
         // SAFETY: the entry has the other object now, so nobody frees this one again; `bytes` is not used any more, and
         // the guard keeps others from borrowing.
         unsafe { self.pool.free_raw(header, object) };

@@ -4,6 +4,7 @@ mod basics;
 mod failure;
 mod model;
 mod nodes;
+mod placement;
 mod shrink;
 mod soak;
 mod swap;

@@ -9,7 +9,7 @@ use super::*;
 use crate::StoreError;
 
 /// Pages that take memory.
-fn pages(count: usize) -> Vec<PageBytes> {
+pub(super) fn pages(count: usize) -> Vec<PageBytes> {
     let mut random = Random::new(5);
     let page = |tag| {
         let mut page = [tag as u8 | 1; PAGE_SIZE];
@@ -19,11 +19,11 @@ fn pages(count: usize) -> Vec<PageBytes> {
     (0..count).map(page).collect()
 }
 
-fn folio_from(nid: u16, offset: usize, pages: &[PageBytes]) -> Folio<'_> {
+pub(super) fn folio_from(nid: u16, offset: usize, pages: &[PageBytes]) -> Folio<'_> {
     Folio::new(at(offset), NodeId(nid), pages).unwrap()
 }
 
-fn assert_pages_come_back(zswap: &Zswap, pages: &[PageBytes]) {
+pub(super) fn assert_pages_come_back(zswap: &Zswap, pages: &[PageBytes]) {
     for (k, page) in pages.iter().enumerate() {
         let mut read = [0; PAGE_SIZE];
         zswap.load(at(k), &mut read).unwrap();
@@ -32,7 +32,7 @@ fn assert_pages_come_back(zswap: &Zswap, pages: &[PageBytes]) {
 }
 
 /// True where all memory of this kernel is on node 0 and it says so.
-fn memory_is_on_node_0() -> bool {
+pub(super) fn memory_is_on_node_0() -> bool {
     let mut page = Box::new(zfolio_accel::Page::zeroed());
     page[0] = 1;
     let mut nodes = [-1];

@@ -6,22 +6,25 @@ use proptest::prelude::*;
 use zfolio_accel::ForkGuard;
 
 use super::*;
+use crate::Placement;
 use crate::limit;
-use crate::zsmalloc::{ArenaConfig, Object, ZsPool};
+use crate::zsmalloc::{ArenaConfig, Homes, Object, ZsPool};
 
 /// An entry that owns objects, for all that the pool knows.
 const OWNER: u32 = 77;
 
 fn pool(nodes: u16, max_pages: u64, warm_pages: u64) -> ZsPool {
     let nids: Vec<NodeId> = (0..nodes).map(NodeId).collect();
-    ZsPool::new(ArenaConfig {
+    let others = |of: u16| (0..nodes).filter(|&node| node != of).map(usize::from).collect();
+    let homes = Homes::new(Placement::Prefer, &(0..nodes).map(others).collect::<Vec<_>>());
+    let arena = ArenaConfig {
         nodes: &nids,
         pool_limit: limit::Limit::new(max_pages, 90),
         node_limits: nids.iter().map(|_| limit::Limit::new(u64::MAX, 90)).collect(),
         warm_pages,
         fork: Arc::new(ForkGuard::new().unwrap()),
-    })
-    .unwrap()
+    };
+    ZsPool::new(arena, homes).unwrap()
 }
 
 /// What one thread of work does next.

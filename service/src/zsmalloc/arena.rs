@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ops::Range;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64};
@@ -47,7 +48,7 @@ pub(crate) enum ArenaError {
     NodeLimit(usize),
     /// The kernel gives no memory or address space, or the allocator none for bookkeeping.
     OutOfMemory,
-    /// The kernel gave memory of another node than the rest of the zspage has; it was given back.
+    /// The kernel gave memory of another node than the rest of the zspage has, or of one where it may not be; it was given back.
     Elsewhere,
 }
 
@@ -167,6 +168,7 @@ impl Arena {
         let mut slots = self.nodes[home].slots.lock();
         let slots = &mut *slots;
         let room = slots.warm_pages + populated as u64 <= self.warm_pages_max;
+        let keep_warm = keep_warm && !header.has_strayed();
         if keep_warm && populated != 0 && home == on && room && !scarce {
             slots.warm_pages += populated as u64;
             slots.warm[populated].push(slot, |slot| self.header(slot));
@@ -194,20 +196,35 @@ impl Arena {
     }
 
     /// Puts memory behind the pages of a slot up to `to`, and counts it where it is. For the first pages of a slot
-    /// (and only for them) that may be another node than `node`; the header's `node` says which.
+    /// (and only for them) that may be another node than `node`, if `may_be_on` says so of its index; the header's `node` says
+    /// which.
     ///
     /// Where a run would lie on several nodes, one page is taken instead, so less than asked may come; never none.
-    pub(crate) fn populate(&self, slot: u32, node: usize, to: usize) -> Result<(), ArenaError> {
+    pub(crate) fn populate(
+        &self,
+        slot: u32,
+        node: usize,
+        to: usize,
+        may_be_on: &dyn Fn(usize) -> bool,
+    ) -> Result<(), ArenaError> {
         let header = self.header(slot);
         let from = header.populated();
         debug_assert!(from < to && to <= ZSPAGE_PAGES);
-        match self.populate_run(slot, node, from, to) {
-            Err(ArenaError::Elsewhere) if to > from + 1 => self.populate_run(slot, node, from, from + 1),
+        match self.populate_run(slot, node, from..to, may_be_on) {
+            Err(ArenaError::Elsewhere) if to > from + 1 => {
+                self.populate_run(slot, node, from..from + 1, may_be_on)
+            }
             result => result,
         }
     }
 
-    fn populate_run(&self, slot: u32, node: usize, from: usize, to: usize) -> Result<(), ArenaError> {
+    fn populate_run(
+        &self,
+        slot: u32,
+        node: usize,
+        Range { start: from, end: to }: Range<usize>,
+        may_be_on: &dyn Fn(usize) -> bool,
+    ) -> Result<(), ArenaError> {
         let pages = (to - from) as u64;
         if fail::here() || !self.pool_limit.charge(pages) {
             return Err(ArenaError::PoolLimit);
@@ -224,7 +241,7 @@ impl Arena {
         }
         let on = self.node_of(slot, node, from, to);
         if on != Some(node) {
-            let Some(on) = on.filter(|_| from == 0) else {
+            let Some(on) = on.filter(|&on| from == 0 && may_be_on(on)) else {
                 discard(self.page(slot, from), to - from);
                 return Err(ArenaError::Elsewhere);
             };
@@ -255,10 +272,23 @@ impl Arena {
         if numa::nodes_of(self.page(slot, from), nodes).is_err() {
             return Some(expected);
         }
-        let index_of =
-            |nid| self.nodes.iter().position(|node| i32::from(node.nid.0) == nid).unwrap_or(expected);
-        let first = index_of(nodes[0]);
-        nodes.iter().all(|&nid| index_of(nid) == first).then_some(first)
+        let first = self.index_of(nodes[0], expected);
+        nodes.iter().all(|&nid| self.index_of(nid, expected) == first).then_some(first)
+    }
+
+    /// The index of a node by the kernel's number.
+    fn index_of(&self, nid: i32, otherwise: usize) -> usize {
+        self.nodes.iter().position(|node| i32::from(node.nid.0) == nid).unwrap_or(otherwise)
+    }
+
+    /// How many pages of a slot the kernel has on another node now than they were on when they were populated.
+    pub(crate) fn strayed_pages(&self, slot: u32) -> u64 {
+        let (mut nodes, node) = ([-1; ZSPAGE_PAGES], self.header(slot).node());
+        let nodes = &mut nodes[..self.header(slot).populated()];
+        if nodes.is_empty() || numa::nodes_of(self.page(slot, 0), nodes).is_err() {
+            return 0;
+        }
+        nodes.iter().filter(|&&nid| self.index_of(nid, node) != node).count() as u64
     }
 
     /// Gives the memory of a slot from page `keep` on back to the kernel. Nothing there is in use.

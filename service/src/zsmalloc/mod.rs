@@ -10,16 +10,19 @@
 //! | [`zspage`] | the header of a zspage |
 //! | [`backrefs`] | the word of each object: free-list link, or the entry that owns it |
 //! | [`arena`] | address space, memory with a known node, and the stock of warm memory |
+//! | [`homes`] | on which nodes the pages of a node may lie |
 //! | [`pool`] | objects |
 
 mod arena;
 mod backrefs;
 mod class;
+mod homes;
 mod pool;
 mod zspage;
 
 pub(crate) use arena::{ArenaConfig, ArenaError};
 pub(crate) use class::CLASS_STEP;
+pub(crate) use homes::Homes;
 #[cfg(test)]
 pub(crate) use pool::Object;
 pub(crate) use pool::{Compaction, RawObject, ZsPool};

@@ -14,6 +14,7 @@
 mod check;
 mod compact;
 mod grow;
+mod stray;
 
 use std::mem::ManuallyDrop;
 use std::ptr;
@@ -27,6 +28,7 @@ use crate::sync::{AtomicU32, Ordering};
 use crate::zsmalloc::arena::{Arena, ArenaConfig, ArenaError};
 use crate::zsmalloc::backrefs::{BackRefs, FREE, free_word, next_free};
 use crate::zsmalloc::class::{CLASS_STEP, CLASSES, class_of, object_size};
+use crate::zsmalloc::homes::Homes;
 use crate::zsmalloc::zspage::{NIL, NO_OBJECT, Zspage, ZspageList};
 
 pub(crate) use compact::Compaction;
@@ -44,7 +46,7 @@ pub(crate) struct RawObject {
 const FULLNESS_LISTS: usize = 4;
 /// The list of zspages without freed objects and with objects that were never used.
 const GROWING: usize = FULLNESS_LISTS;
-/// Not on a list: every object is in use.
+/// Not on a list: every object is in use, or the zspage has strayed.
 const FULL: usize = FULLNESS_LISTS + 1;
 
 /// Pages of a class for each page that it takes beyond what the next object needs. So a large class asks the kernel
@@ -74,6 +76,7 @@ pub(crate) struct ZsPool {
     arena: Arena,
     backrefs: BackRefs,
     nodes: Box<[NodeClasses]>,
+    homes: Homes,
 }
 
 struct NodeClasses {
@@ -95,7 +98,7 @@ pub(crate) struct NodeUsage {
 }
 
 impl ZsPool {
-    pub(crate) fn new(config: ArenaConfig<'_>) -> Result<ZsPool, OutOfMemory> {
+    pub(crate) fn new(config: ArenaConfig<'_>, homes: Homes) -> Result<ZsPool, OutOfMemory> {
         let nids: Vec<NodeId> = config.nodes.to_vec();
         let classes = |_: &NodeId| NodeClasses {
             classes: (0..CLASSES).map(|_| Leaf::default()).collect(),
@@ -106,13 +109,14 @@ impl ZsPool {
             arena: Arena::new(config)?,
             backrefs: BackRefs::new(&nids)?,
             nodes: nids.iter().map(classes).collect(),
+            homes,
         })
     }
 
-    /// The object of `bytes`, 1 to 4096 of them, in memory of this node by preference. It belongs to the entry
-    /// `owner`, whose slot the caller holds.
+    /// The object of `bytes`, 1 to 4096 of them, of a page of this node: on it, or on another that such pages may be on. It
+    /// belongs to the entry `owner`, whose slot the caller holds.
     ///
-    /// When a limit is in the way, warm memory is given back first.
+    /// When a limit or the end of the node's memory is in the way, warm memory is given back first.
     #[inline(always)]
     pub(crate) fn store(&self, bytes: &[u8], node: usize, owner: u32) -> Result<Object<'_>, ArenaError> {
         let class = self.class_for(bytes.len(), node);
@@ -121,8 +125,31 @@ impl ZsPool {
             Err(ArenaError::PoolLimit | ArenaError::NodeLimit(_)) if self.release_warm() > 0 => {
                 self.alloc(class, bytes.len(), node, owner)?
             }
+            Err(ArenaError::Elsewhere) if self.release_warm_of(node) > 0 => {
+                self.alloc(class, bytes.len(), node, owner)?
+            }
             Err(error) => return Err(error),
         };
+        Ok(self.fill((zspage, index), bytes))
+    }
+
+    /// The same on this node and no other: in memory that is at hand there, or in new memory if it may grow.
+    pub(crate) fn store_on(&self, bytes: &[u8], node: usize, owner: u32, grow: bool) -> Option<Object<'_>> {
+        let class = self.class_for(bytes.len(), node);
+        let mut found = self.take_at_hand_of(node, class, owner);
+        if found.is_none() && grow {
+            found = self.alloc_on(class, node, owner);
+        }
+        let (mut state, place) = found?;
+        state.objects += 1;
+        state.object_bytes += bytes.len() as u64;
+        drop(state);
+        Some(self.fill(place, bytes))
+    }
+
+    /// Copies the bytes into an object that was just taken.
+    #[inline(always)]
+    fn fill(&self, (zspage, index): (u32, u16), bytes: &[u8]) -> Object<'_> {
         let len = bytes.len() as u16;
         let object = Object { pool: self, raw: RawObject { zspage, index, len } };
         // SAFETY: the object was free until now, is ours alone, and has room for a class's worth of bytes, which
@@ -134,7 +161,7 @@ impl ZsPool {
                 bytes.len(),
             )
         };
-        Ok(object)
+        object
     }
 
     /// The header of an object's zspage, for those who look at it more than once.
@@ -342,6 +369,10 @@ impl ZsPool {
         released
     }
 
+    pub(crate) fn homes(&self) -> &Homes {
+        &self.homes
+    }
+
     pub(crate) fn arena(&self) -> &Arena {
         &self.arena
     }
@@ -386,7 +417,9 @@ fn used_pages(header: &Zspage, class: usize) -> usize {
 #[inline]
 fn list_of(header: &Zspage) -> usize {
     let capacity = usize::from(header.capacity.load(Ordering::Relaxed));
-    if header.free.load(Ordering::Relaxed) != NO_OBJECT {
+    if header.has_strayed() {
+        FULL
+    } else if header.free.load(Ordering::Relaxed) != NO_OBJECT {
         // In use is below capacity here, for one is free.
         usize::from(header.in_use.load(Ordering::Relaxed)) * FULLNESS_LISTS / capacity
     } else if usize::from(header.bump.load(Ordering::Relaxed)) < capacity {
@@ -414,11 +447,6 @@ pub(crate) struct Object<'p> {
 }
 
 impl Object<'_> {
-    /// The object's name.
-    pub(crate) fn raw(&self) -> RawObject {
-        self.raw
-    }
-
     /// The object's name, by which it is kept in an entry. It is the keeper's to take it back and free it.
     #[inline]
     pub(crate) fn into_raw(self) -> RawObject {

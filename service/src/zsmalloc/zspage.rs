@@ -34,7 +34,8 @@ pub(crate) struct Zspage {
     pub(crate) populated: AtomicU8,
     /// The list of its class that it is on.
     pub(crate) list: AtomicU8,
-    _unused: u8,
+    /// 1 once the kernel has moved memory of it to another node than `node`. Then nothing is put into it any more.
+    pub(crate) strayed: AtomicU8,
     /// It stays on its list as long as it has freed objects and so many in use: at least ..
     pub(crate) stays_from: AtomicU16,
     /// .. and at most.
@@ -52,6 +53,10 @@ impl Zspage {
     #[inline]
     pub(crate) fn node(&self) -> usize {
         self.node.load(Ordering::Relaxed).into()
+    }
+
+    pub(crate) fn has_strayed(&self) -> bool {
+        self.strayed.load(Ordering::Relaxed) != 0
     }
 
     #[inline]

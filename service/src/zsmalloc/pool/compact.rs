@@ -280,6 +280,6 @@ impl ZsPool {
 }
 
 /// True while a zspage is one of this class on this node, with objects. To be asked with the class locked.
-fn belongs(header: &Zspage, node: usize, class: usize) -> bool {
+pub(super) fn belongs(header: &Zspage, node: usize, class: usize) -> bool {
     header.in_use.load(Ordering::Relaxed) != 0 && header.node() == node && header.class() == class
 }

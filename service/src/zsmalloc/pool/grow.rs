@@ -14,7 +14,8 @@ use crate::zsmalloc::zspage::{NIL, NO_OBJECT, Zspage};
 
 impl ZsPool {
     /// An object for a class that has no memory at hand, and the locked class that it belongs to: one that was freed in
-    /// the class that took its objects before, one in a new page of a growing zspage, or one in a new zspage.
+    /// the class that took its objects before, where density is the aim one at hand on another node, one in a new page of a
+    /// growing zspage, or one in a new zspage.
     #[cold]
     pub(super) fn alloc_more<'p>(
         &'p self,
@@ -30,6 +31,14 @@ impl ZsPool {
                 return Ok((larger, place));
             }
             drop(larger);
+            state = self.class(node, class).lock();
+        }
+        if self.homes.are_dense() {
+            drop(state);
+            let mut substitutes = self.homes.substitutes(node).iter();
+            if let Some(found) = substitutes.find_map(|&on| self.take_at_hand_of(on, class, owner)) {
+                return Ok(found);
+            }
             state = self.class(node, class).lock();
         }
         if let Some(place) = self.grow(&mut state, class, owner)? {
@@ -49,7 +58,7 @@ impl ZsPool {
         if patient && let Some(found) = elsewhere.and_then(grow_on) {
             return Ok(found);
         }
-        let (slot, on) = match self.new_zspage(class, node) {
+        let (slot, on) = match self.new_zspage_for(class, node) {
             Ok(new) => new,
             Err(error) => return elsewhere.filter(|_| !patient).and_then(grow_on).ok_or(error),
         };
@@ -64,14 +73,52 @@ impl ZsPool {
         {
             // Still full, and there is room where its pages are.
             drop(state);
-            let block = self.arena.header(slot).backrefs.load(Ordering::Relaxed);
-            self.backrefs.free(node, block, SHAPES[class].objects);
-            self.arena.retire_slot(slot, true);
+            self.forget_zspage(slot, class, true);
             return Ok((self.class(on, class).lock(), place));
         }
         let mut state = self.class(on, class).lock();
         let place = self.list_new_zspage(&mut state, slot, owner);
         Ok((state, place))
+    }
+
+    /// An object in memory that a class of this node has, or in the next larger one if that takes its objects now and then; and
+    /// the locked class that it belongs to.
+    pub(super) fn take_at_hand_of(
+        &self,
+        node: usize,
+        class: usize,
+        owner: u32,
+    ) -> Option<(LeafGuard<'_, Class>, (u32, u16))> {
+        let mut state = self.class(node, class).lock();
+        if let Some(place) = self.take_at_hand(&mut state, class, owner) {
+            return Some((state, place));
+        }
+        drop(state);
+        if is_coarse(class) {
+            return None;
+        }
+        let mut larger = self.class(node, class + 1).lock();
+        let place = self.take_freed(&mut larger, owner)?;
+        Some((larger, place))
+    }
+
+    /// An object in new memory of this node and no other, and its locked class.
+    #[cold]
+    pub(super) fn alloc_on(
+        &self,
+        class: usize,
+        node: usize,
+        owner: u32,
+    ) -> Option<(LeafGuard<'_, Class>, (u32, u16))> {
+        let mut state = self.class(node, class).lock();
+        if let Some(place) = self.grow(&mut state, class, owner).ok()? {
+            return Some((state, place));
+        }
+        drop(state);
+        let (slot, _) = self.new_zspage(class, node, &|_| false).ok()?;
+        let mut state = self.class(node, class).lock();
+        let place = self.list_new_zspage(&mut state, slot, owner);
+        Some((state, place))
     }
 
     /// An object of a zspage that the class has, with new memory if need be.
@@ -106,8 +153,8 @@ impl ZsPool {
         let extra = usize::try_from(state.populated_pages / PAGES_PER_EXTRA).unwrap_or(usize::MAX);
         let to = needed.saturating_add(extra).min(SHAPES[class].pages);
         // What is only convenient must not make a limit appear reached.
-        match self.arena.populate(id, header.node(), to) {
-            Err(_) if to > needed => self.arena.populate(id, header.node(), needed)?,
+        match self.arena.populate(id, header.node(), to, &|_| false) {
+            Err(_) if to > needed => self.arena.populate(id, header.node(), needed, &|_| false)?,
             result => result?,
         }
         state.populated_pages += (header.populated() - before) as u64;
@@ -117,9 +164,32 @@ impl ZsPool {
         Ok(())
     }
 
-    /// A slot with memory for at least one object, and the index of the node that it is on.
+    /// A slot with memory for at least one object of a page of `node`, and the index of the node that it is on.
     #[cold]
-    fn new_zspage(&self, class: usize, node: usize) -> Result<(u32, usize), ArenaError> {
+    fn new_zspage_for(&self, class: usize, node: usize) -> Result<(u32, usize), ArenaError> {
+        let may_be_on = |on| self.homes.allow(node, on);
+        let mut result = self.new_zspage(class, node, &may_be_on);
+        if matches!(result, Err(ArenaError::Elsewhere)) {
+            // The kernel falls back to the nearest node that has memory, also where these pages may not be.
+            for &substitute in self.homes.substitutes(node) {
+                match self.new_zspage(class, substitute, &may_be_on) {
+                    Ok(new) => return Ok(new),
+                    Err(ArenaError::Elsewhere) => {}
+                    Err(error) => result = Err(error),
+                }
+            }
+        }
+        result
+    }
+
+    /// A slot of this node's regions with memory for at least one object, and the index of the node that it is on: this one,
+    /// or another one that it may be on.
+    fn new_zspage(
+        &self,
+        class: usize,
+        node: usize,
+        may_be_on: &dyn Fn(usize) -> bool,
+    ) -> Result<(u32, usize), ArenaError> {
         let shape = &SHAPES[class];
         let block = self.backrefs.alloc(node, shape.objects).map_err(|_| ArenaError::OutOfMemory)?;
         let slot = match self.arena.take_slot(node, shape.pages) {
@@ -136,15 +206,23 @@ impl ZsPool {
         header.in_use.store(0, Ordering::Relaxed);
         header.bump.store(0, Ordering::Relaxed);
         header.free.store(NO_OBJECT, Ordering::Relaxed);
+        header.strayed.store(0, Ordering::Relaxed);
         // One page holds the first object of any class. A warm slot has it already.
         if header.populated() == 0
-            && let Err(error) = self.arena.populate(slot, node, 1)
+            && let Err(error) = self.arena.populate(slot, node, 1, may_be_on)
         {
-            self.backrefs.free(node, block, shape.objects);
-            self.arena.retire_slot(slot, true);
+            self.forget_zspage(slot, class, true);
             return Err(error);
         }
         Ok((slot, header.node()))
+    }
+
+    /// Gives back the slot of a zspage that is on no list and has no objects: how many pages went back to the kernel.
+    fn forget_zspage(&self, slot: u32, class: usize, keep_warm: bool) -> u64 {
+        let header = self.arena.header(slot);
+        let home = usize::from(header.home.load(Ordering::Relaxed));
+        self.backrefs.free(home, header.backrefs.load(Ordering::Relaxed), SHAPES[class].objects);
+        self.arena.retire_slot(slot, keep_warm)
     }
 
     /// Gives a new zspage to its class, and takes its first object.
@@ -184,8 +262,6 @@ impl ZsPool {
             self.nodes[header.node()].fine[class].store(false, Ordering::Relaxed);
         }
         drop(state);
-        let home = usize::from(header.home.load(Ordering::Relaxed));
-        self.backrefs.free(home, header.backrefs.load(Ordering::Relaxed), SHAPES[class].objects);
-        self.arena.retire_slot(id, keep_warm)
+        self.forget_zspage(id, class, keep_warm)
     }
 }
