@@ -166,6 +166,15 @@ fn accel_config_is_refused(options: &[&str]) {
 }
 
 #[test]
+fn devices_are_on_the_nodes_that_were_asked_for() {
+    let ran = script(
+        &["--devices", "3", "--nodes", "0,1", "-q"],
+        "cat /sys/bus/dsa/devices/iax0/numa_node /sys/bus/dsa/devices/iax1/numa_node /sys/bus/dsa/devices/iax2/numa_node",
+    );
+    assert_eq!((ran.code, &*ran.stdout), (Some(0), "0\n1\n0\n"), "{}", ran.stderr);
+}
+
+#[test]
 fn accel_config_lists_the_devices() {
     if !has("accel-config") {
         return;

@@ -41,6 +41,9 @@ pub(crate) struct EmulateArgs {
     /// How many devices: iax0, iax1, ...
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=64))]
     devices: u16,
+    /// The memory nodes that devices are attached to, in turn, such as 0,1
+    #[arg(long, value_name = "NID,...", value_delimiter = ',', default_value = "0")]
+    nodes: Vec<u32>,
     /// As the driver finds them at boot: no queue configured, nothing enabled
     #[arg(long)]
     unconfigured: bool,
@@ -77,10 +80,13 @@ impl Profile {
 impl EmulateArgs {
     fn model(&self) -> ModelConfig {
         let devices = usize::from(self.devices);
-        let model = match self.profile {
+        let mut model = match self.profile {
             Profile::Spr => ModelConfig::spr(devices),
             Profile::Gnr => ModelConfig::gnr(devices),
         };
+        for (device, &nid) in model.devices.iter_mut().zip(self.nodes.iter().cycle()) {
+            device.nid = nid;
+        }
         model.with_faults(self.faults.clone())
     }
 
