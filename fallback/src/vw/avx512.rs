@@ -13,8 +13,7 @@ mod planes;
 
 use std::arch::x86_64::{
     __m128i, __m256i, __m512i, _mm_loadu_si128, _mm_storeu_si128, _mm256_loadu_si256, _mm256_storeu_si256,
-    _mm512_i32gather_epi32, _mm512_i32scatter_epi32, _mm512_loadu_si512, _mm512_mask_i32gather_epi32,
-    _mm512_setzero_si512, _mm512_storeu_si512,
+    _mm512_i32gather_epi32, _mm512_i32scatter_epi32, _mm512_loadu_si512, _mm512_storeu_si512,
 };
 
 use self::decode::DecodeSpace;
@@ -183,18 +182,6 @@ unsafe fn gather_bytes<const N: usize>(from: &[u8; N], base: usize, offsets: __m
     debug_assert!(lanes(offsets).iter().all(|&offset| base + offset as usize + 4 <= N));
     // SAFETY: the caller's duty; any alignment will do.
     unsafe { _mm512_i32gather_epi32::<1>(offsets, from.as_ptr().add(base).cast()) }
-}
-
-/// The words of `from` at the byte offsets of the lanes in `mask`, and zero in the others.
-///
-/// # Safety
-/// Those in `mask` end within `from`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn gather_some<const N: usize>(from: &[u8; N], mask: u16, offsets: __m512i) -> __m512i {
-    debug_assert!((0..16).all(|lane| mask >> lane & 1 == 0 || lanes(offsets)[lane] as usize + 4 <= N));
-    // SAFETY: the caller's duty; any alignment will do, and lanes outside of the mask are not read.
-    unsafe { _mm512_mask_i32gather_epi32::<1>(_mm512_setzero_si512(), mask, offsets, from.as_ptr().cast()) }
 }
 
 /// Sixteen entries of `table`.

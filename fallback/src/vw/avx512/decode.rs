@@ -9,18 +9,18 @@
 //! 3. A block takes at most 16 literals, low bytes and fresh distances. So after all 64 blocks the cursors have gone at
 //!    most 1024 entries beyond the section's beginning, and a vector beyond those is still in the space. That
 //!    they went exactly as far as the header says is checked once, at the end.
-//! 4. A word is gathered only from where a source may be: its offset is compared as an unsigned number with the block's
-//!    start, which also catches those before the page. A lane that fails is not read, and makes the stream invalid.
-//! 5. The page is written in 64 vectors at fixed places.
+//! 4. A source is read only from where it may be: its offset is compared as an unsigned number with the block's
+//!    start, which also catches those before the page. A lane that fails makes the stream invalid before any word is
+//!    made; lanes without a source read at 0, and what they read is dropped.
+//! 5. The page is made in [`DecodeSpace::window`], in 64 vectors at fixed places, and copied when it is whole.
 
 use std::arch::x86_64::*;
 
 use super::super::format::{
-    BLOCK, BLOCKS, FIRST_DISTANCE, HEADER_LEN, Header, MAX_STREAM, PAGE, QUARTER, QUARTERS, WORDS,
-    classes_len,
+    BLOCK, BLOCKS, FIRST_DISTANCE, HEADER_LEN, Header, LANES, MAX_STREAM, PAGE, QUARTER, WORDS, classes_len,
 };
 use super::planes::{self, PlaneSpace};
-use super::{gather_some, load, load_half, load_quarter, peek, store};
+use super::{load, load_half, load_quarter, peek, store, store_half};
 
 /// The longest section is 4096 bytes of literals; a vector may begin where they end.
 pub(super) const STREAM_SPACE: usize = (MAX_STREAM + 4 * WORDS + 64).next_multiple_of(64);
@@ -32,6 +32,11 @@ const FRESH_SPACE: usize = 1 + WORDS + 64;
 pub(super) struct DecodeSpace {
     stream: [u8; STREAM_SPACE],
     masks: [u16; BLOCKS],
+    kinds: [Kinds; BLOCKS],
+    /// Where the source of each word is, or 0.
+    offsets: [[u16; LANES]; BLOCKS],
+    /// The page as far as it is made; in the cache, where the caller's page may not be.
+    window: [u8; PAGE],
     /// Distances less 1, behind the one in force where a quarter begins.
     fresh: [u16; FRESH_SPACE],
     planes: PlaneSpace,
@@ -41,9 +46,23 @@ impl DecodeSpace {
     pub(super) const EMPTY: DecodeSpace = DecodeSpace {
         stream: [0; STREAM_SPACE],
         masks: [0; BLOCKS],
+        kinds: [Kinds { is_literal: 0, matched: 0, with_low: 0 }; BLOCKS],
+        offsets: [[0; LANES]; BLOCKS],
+        window: [0; PAGE],
         fresh: [0; FRESH_SPACE],
         planes: PlaneSpace::EMPTY,
     };
+}
+
+/// What the words of a block are.
+#[derive(Clone, Copy)]
+#[repr(align(8))]
+struct Kinds {
+    is_literal: u16,
+    /// Made of a source.
+    matched: u16,
+    /// With a low byte of their own.
+    with_low: u16,
 }
 
 /// Where the literals are: as they are in the stream, or decoded.
@@ -83,19 +102,19 @@ pub(super) fn decode(space: &mut DecodeSpace, src: &[u8], page: &mut [u8; PAGE])
     }
     unpack_fresh(space, &header, lows + header.lows);
     let exact = len - header.fresh.div_ceil(8);
+    classify(space, &header, Sections { classes, exact })?;
     // Two copies of the loop, so that neither asks where the literals are.
-    let sections = Sections { classes, lows, exact };
     match kind {
-        Literals::Coded => blocks::<true>(space, page, &header, sections, 0),
-        Literals::InStream(at) => blocks::<false>(space, page, &header, sections, at),
+        Literals::Coded => blocks::<true>(space, page, lows, 0),
+        Literals::InStream(at) => blocks::<false>(space, page, lows, at),
     }
+    Some(())
 }
 
 /// Where sections begin in the stream.
 #[derive(Clone, Copy)]
 struct Sections {
     classes: usize,
-    lows: usize,
     exact: usize,
 }
 
@@ -147,88 +166,118 @@ fn unpack_fresh(space: &mut DecodeSpace, header: &Header, near: usize) {
     }
 }
 
-/// Decodes all blocks. `literals` is where they begin in the stream, if they are there.
+/// What each word of the page is, and where its source lies; `None` if that is not what the header says, or
+/// not where sources may be.
 #[inline]
 #[target_feature(
     enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
 )]
-fn blocks<const CODED: bool>(
-    space: &mut DecodeSpace,
-    page: &mut [u8; PAGE],
-    header: &Header,
-    sections: Sections,
-    literals: usize,
-) -> Option<()> {
-    let lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    // Bytes from the block's start to each word, less the 1 by which distances are stored short.
-    let place = _mm512_sub_epi32(_mm512_slli_epi32::<2>(lane), _mm512_set1_epi32(1));
+fn classify(space: &mut DecodeSpace, header: &Header, sections: Sections) -> Option<()> {
     // For each lane the lanes up to and with it.
     let up_to = _mm256_set_epi16(
         -1, 0x7fff, 0x3fff, 0x1fff, 0xfff, 0x7ff, 0x3ff, 0x1ff, 0xff, 0x7f, 0x3f, 0x1f, 0xf, 7, 3, 1,
     );
-    let upper = _mm512_set1_epi32(!0xff);
+    // Where each word of the block is, less the 1 by which distances are stored short.
+    let mut place = _mm256_set_epi16(59, 55, 51, 47, 43, 39, 35, 31, 27, 23, 19, 15, 11, 7, 3, -1);
     let (mut bit, mut literal, mut low, mut fresh) = (0, 0, 0, 0);
     let mut outside = 0_u16;
-    for quarter in 0..QUARTERS {
-        // In the place of the last distance of the quarter before, which has been used.
-        space.fresh[fresh] = FIRST_DISTANCE as u16 - 1;
-        for step in 0..QUARTER {
-            let block = quarter * QUARTER + step;
-            let start = block * BLOCK;
-            let repeats = space.masks[block];
-            let others = !repeats;
-            let count = others.count_ones();
-            // SAFETY: 8 bytes from at most 150 + 256 on.
-            let class: u64 = unsafe { peek(&space.stream, sections.classes + bit / 8) };
-            let class = class >> (bit % 8);
-            bit += 2 * count as usize;
-            let lower = _pdep_u32(class as u32, u32::from(others)) as u16;
-            let higher = _pdep_u32((class >> count) as u32, u32::from(others)) as u16;
-            let (is_literal, is_fresh, matched) = (lower & !higher, lower & higher, repeats | higher);
-
-            // The distance of a lane is that of the last fresh word up to it: entry 0 is the one before the block.
-            let index = _mm256_popcnt_epi16(_mm256_and_si256(_mm256_set1_epi16(is_fresh as i16), up_to));
-            // SAFETY: `fresh` is at most 1024, and 1024 + 32 entries are within.
-            let distances = unsafe { load(&space.fresh, fresh) };
-            let distances = _mm512_permutexvar_epi16(_mm512_zextsi256_si512(index), distances);
-            let distances = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(distances));
-            // SAFETY: 4 bytes from at most MAX_STREAM + 128 on.
-            let exact: u32 = unsafe { peek(&space.stream, sections.exact + fresh / 8) };
-            let exact = _pdep_u32(exact >> (fresh % 8), u32::from(is_fresh)) as u16;
-            let with_low = higher & !(is_fresh & exact);
-            fresh += is_fresh.count_ones() as usize;
-
-            // A source ends before the block: its offset is below the block's start less 3. One before the page is,
-            // as an unsigned number, above all of these.
-            let offsets =
-                _mm512_sub_epi32(_mm512_add_epi32(place, _mm512_set1_epi32(start as i32)), distances);
-            let end = _mm512_set1_epi32(start.saturating_sub(3) as i32);
-            let inside = _mm512_mask_cmplt_epu32_mask(matched, offsets, end);
-            outside |= matched ^ inside;
-            // SAFETY: an offset in `inside` is at most `start - 4`, and `start` is within the page.
-            let sources = unsafe { gather_some(page, inside, offsets) };
-
-            // SAFETY: 16 bytes from at most MAX_STREAM + 1024 on.
-            let lows = unsafe { load_quarter(&space.stream, sections.lows + low) };
-            let lows = _mm512_cvtepu8_epi32(_mm_maskz_expand_epi8(with_low, lows));
-            // (sources & upper) | lows
-            let sources = _mm512_mask_ternarylogic_epi32::<0xea>(sources, with_low, upper, lows);
-            // SAFETY: literals begin at most at MAX_STREAM, and `literal` is at most 1024 words; coded ones have a
-            // space of 1024 words and a vector.
-            let words = unsafe {
-                if CODED {
-                    load(space.planes.words(), literal)
-                } else {
-                    load(&space.stream, literals + 4 * literal)
-                }
-            };
-            let words = _mm512_maskz_expand_epi32(is_literal, words);
-            literal += is_literal.count_ones() as usize;
-            low += with_low.count_ones() as usize;
-            // SAFETY: block 63 is the last.
-            unsafe { store(page, start, _mm512_or_si512(sources, words)) };
+    for block in 0..BLOCKS {
+        if block % QUARTER == 0 {
+            // In the place of the last distance of the quarter before, which has been used.
+            space.fresh[fresh] = FIRST_DISTANCE as u16 - 1;
         }
+        let repeats = space.masks[block];
+        let others = !repeats;
+        let count = others.count_ones();
+        // SAFETY: 8 bytes from at most 150 + 256 on.
+        let class: u64 = unsafe { peek(&space.stream, sections.classes + bit / 8) };
+        let class = class >> (bit % 8);
+        bit += 2 * count as usize;
+        let lower = _pdep_u32(class as u32, u32::from(others)) as u16;
+        let higher = _pdep_u32((class >> count) as u32, u32::from(others)) as u16;
+        let (is_literal, is_fresh, matched) = (lower & !higher, lower & higher, repeats | higher);
+
+        // The distance of a lane is that of the last fresh word up to it: entry 0 is the one before the block.
+        let index = _mm256_popcnt_epi16(_mm256_and_si256(_mm256_set1_epi16(is_fresh as i16), up_to));
+        // SAFETY: `fresh` is at most 1024, and 1024 + 32 entries are within.
+        let distances = unsafe { load(&space.fresh, fresh) };
+        let distances = _mm512_permutexvar_epi16(_mm512_zextsi256_si512(index), distances);
+        // A source ends before the block: its offset is below the block's start less 3. One before the page is,
+        // as an unsigned number, above all of these.
+        let offsets = _mm256_sub_epi16(place, _mm512_castsi512_si256(distances));
+        let end = _mm256_set1_epi16((block * BLOCK).saturating_sub(3) as i16);
+        let inside = _mm256_mask_cmplt_epu16_mask(matched, offsets, end);
+        outside |= matched ^ inside;
+        // SAFETY: sixteen lanes.
+        unsafe { store_half(&mut space.offsets[block], 0, _mm256_maskz_mov_epi16(inside, offsets)) };
+        place = _mm256_add_epi16(place, _mm256_set1_epi16(BLOCK as i16));
+
+        // SAFETY: 4 bytes from at most MAX_STREAM + 128 on.
+        let exact: u32 = unsafe { peek(&space.stream, sections.exact + fresh / 8) };
+        let exact = _pdep_u32(exact >> (fresh % 8), u32::from(is_fresh)) as u16;
+        let with_low = higher & !(is_fresh & exact);
+        fresh += is_fresh.count_ones() as usize;
+        literal += is_literal.count_ones() as usize;
+        low += with_low.count_ones() as usize;
+        space.kinds[block] = Kinds { is_literal, matched, with_low };
     }
     let complete = literal == header.literals && low == header.lows && fresh == header.fresh;
     (complete && outside == 0).then_some(())
+}
+
+/// Makes the words of all blocks. `literals` is where they begin in the stream, if they are there.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn blocks<const CODED: bool>(space: &mut DecodeSpace, page: &mut [u8; PAGE], lows: usize, literals: usize) {
+    let upper = _mm512_set1_epi32(!0xff);
+    let (mut literal, mut low) = (0, lows);
+    for (block, (&Kinds { is_literal, matched, with_low }, offsets)) in
+        space.kinds.iter().zip(&space.offsets).enumerate()
+    {
+        // SAFETY: an offset is that of a source within the page, or 0.
+        let sources = unsafe { fetch(&space.window, offsets) };
+        // SAFETY: 16 bytes from at most MAX_STREAM + 1024 on.
+        let lows = unsafe { load_quarter(&space.stream, low) };
+        let lows = _mm512_cvtepu8_epi32(_mm_maskz_expand_epi8(with_low, lows));
+        // SAFETY: literals begin at most at MAX_STREAM, and `literal` is at most 1024 words; coded ones have a
+        // space of 1024 words and a vector.
+        let words = unsafe {
+            if CODED {
+                load(space.planes.words(), literal)
+            } else {
+                load(&space.stream, literals + 4 * literal)
+            }
+        };
+        let words = _mm512_or_si512(_mm512_maskz_expand_epi32(is_literal, words), lows);
+        literal += is_literal.count_ones() as usize;
+        low += with_low.count_ones() as usize;
+        // (sources & upper) | words
+        let with_lows = _mm512_mask_ternarylogic_epi32::<0xea>(sources, with_low, upper, words);
+        let words = _mm512_mask_mov_epi32(words, matched, with_lows);
+        // SAFETY: block 63 is the last.
+        unsafe { store(&mut space.window, block * BLOCK, words) };
+    }
+    *page = space.window;
+}
+
+/// The words at sixteen offsets. On Zen 5 loads one by one are faster than a gather, beside which little else runs.
+///
+/// # Safety
+/// Each ends within `from`.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+unsafe fn fetch(from: &[u8; PAGE], offsets: &[u16; LANES]) -> __m512i {
+    // SAFETY: the caller's duty.
+    let word = |lane: usize| unsafe { peek::<u32, PAGE>(from, usize::from(offsets[lane])) as i32 };
+    let four = |lane: usize| {
+        let two = _mm_insert_epi32::<1>(_mm_cvtsi32_si128(word(lane)), word(lane + 1));
+        _mm_insert_epi32::<3>(_mm_insert_epi32::<2>(two, word(lane + 2)), word(lane + 3))
+    };
+    let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(four(0)), four(4));
+    let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(four(8)), four(12));
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
 }
