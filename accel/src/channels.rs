@@ -16,7 +16,7 @@ use crate::direct::{
 use crate::fallbacks::{FallbackCounts, Fallbacks};
 use crate::qpl::{self, QplSource};
 use crate::try_lock::{TryLock, TryLockGuard};
-use crate::{Channel, Engine, Topology, discover, numa, thread_index};
+use crate::{Channel, Engine, Software, Topology, discover, numa, thread_index};
 
 /// Kept channels for each package and purpose. A thread starts at its own number and takes the first free one.
 const KEPT_CHANNELS: usize = 64;
@@ -337,6 +337,21 @@ impl Channels {
         Channels::build(maker, Devices::None, topology, format!("{name} (given by the caller)"))
     }
 
+    /// The same with `wrap` around each engine: for whoever wants to see from outside what passes between a store and its
+    /// engines, and when. Nothing else changes, but that software, too, is an engine whose failures are done again.
+    pub fn wrapped<F>(mut self, wrap: F) -> Channels
+    where
+        F: Fn(Box<dyn Engine>) -> Box<dyn Engine> + Send + Sync + 'static,
+    {
+        let Maker { make, method, window } = &mut self.maker;
+        let (make, method, window) = (make.take(), *method, *window);
+        self.maker.make = Some(Box::new(move |package, purpose| match &make {
+            Some(make) => wrap(make(package, purpose)),
+            None => wrap(Box::new(Software::new(method, window))),
+        }));
+        self
+    }
+
     fn build(maker: Maker, devices: Devices, topology: &Topology, report: String) -> Channels {
         let packages = topology.packages().max(1);
         let kept = || std::array::from_fn(|_| TryLock::default());
@@ -446,7 +461,7 @@ impl fmt::Debug for Channels {
 mod tests {
     use super::*;
     use crate::EngineError;
-    use crate::{Codec, Compressed, Job, Outcome, PAGE_SIZE, PageBytes, Software};
+    use crate::{Codec, Compressed, Job, Outcome, PAGE_SIZE, PageBytes};
 
     /// Fails every n-th page and lies about every n-th CRC.
     struct Flaky {
@@ -583,6 +598,63 @@ mod tests {
         channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs));
         let result = jobs[0].as_ref().unwrap().result();
         assert!(matches!(result, Err(EngineError::Decode(_))), "{result:?}");
+    }
+
+    #[test]
+    fn wrapped_engine_sees_all_work_and_changes_none_of_it() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        struct Counting(Box<dyn Engine>, Arc<AtomicUsize>);
+
+        impl Engine for Counting {
+            fn name(&self) -> &'static str {
+                self.0.name()
+            }
+
+            fn window(&self) -> usize {
+                self.0.window()
+            }
+
+            fn compress<'a>(
+                &mut self,
+                pages: &mut dyn Iterator<Item = &'a PageBytes>,
+                sink: &mut dyn FnMut(Outcome<'a, '_>),
+            ) {
+                self.1.fetch_add(1, Ordering::Relaxed);
+                self.0.compress(pages, sink);
+            }
+
+            fn decompress(&mut self, jobs: &mut [Option<Job<'_>>]) {
+                self.1.fetch_add(1, Ordering::Relaxed);
+                self.0.decompress(jobs);
+            }
+        }
+
+        let of = |channels: &Channels| {
+            let mut stored = Vec::new();
+            channels.with(Purpose::Store, |channel| {
+                channel.compress(&mut pages().iter(), &mut |_, outcome| match outcome {
+                    Compressed::Bytes { bytes, codec, crc } => stored.push((bytes.to_vec(), codec, crc)),
+                    Compressed::Incompressible { crc } => stored.push((Vec::new(), Codec::Lz4, crc)),
+                })
+            });
+            stored
+        };
+        let config = || ChannelsConfig { backend: Backend::Software, ..ChannelsConfig::default() };
+        let plain = Channels::new(config(), &Topology::single_node()).unwrap();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let wrapped = Channels::new(config(), &Topology::single_node())
+            .unwrap()
+            .wrapped(move |engine| Box::new(Counting(engine, Arc::clone(&counted))));
+        assert_eq!(of(&wrapped), of(&plain));
+        assert_eq!((wrapped.method(), wrapped.report()), (plain.method(), plain.report()));
+        let (bytes, codec, crc) = of(&plain).remove(3);
+        let mut page = [0u8; PAGE_SIZE];
+        let one =
+            wrapped.with(Purpose::Load, |channel| channel.decompress_one(codec, &bytes, crc, &mut page));
+        assert!(one == Ok(()) && page == pages()[3]);
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
     }
 
     #[test]

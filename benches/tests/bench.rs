@@ -480,3 +480,33 @@ fn process_that_fails_is_told_of_with_its_seed() {
     assert_eq!(ran.code, Some(1), "{}", ran.stdout);
     assert!(ran.stderr.contains("--layout-seed") && ran.stderr.contains("failed"), "{}", ran.stderr);
 }
+
+#[test]
+fn phases_of_timed_calls_add_up_and_stand_in_the_records_only_where_they_are_asked_for() {
+    let (_dir, path) = corpus(200);
+    let (ran, lines) = bench(&path, &["--codec", "lz4", "--rounds", "2", "--phases=1"]);
+    let phases = |line: &Value, pass: &str, names: &[&str]| -> f64 {
+        names.iter().map(|name| line[format!("{pass}_phase_{name}_ns_per_page")].as_f64().unwrap()).sum()
+    };
+    for line in lines.iter().filter(|line| line["kind"] == "round") {
+        for (pass, names) in [
+            ("store", &["claim", "search", "compress", "pool", "publish"][..]),
+            ("load_seq", &["look_up", "decompress", "unlock", "no_engine"]),
+            ("load", &["look_up", "decompress", "free", "no_engine"]),
+        ] {
+            let together = line[format!("{pass}_phases_ns_per_page")].as_f64().unwrap();
+            let sum = phases(line, pass, names);
+            assert!((sum - together).abs() < 0.01 * together, "{pass}: {sum} and {together}");
+            // Within the calls as the stopwatch has them, which counts the looks at the clock as well.
+            assert!(together <= line[format!("{pass}_wall_ns_per_page")].as_f64().unwrap() * 1.01, "{line}");
+            assert_eq!(line[format!("{pass}_timed_pages")], 200, "all of them");
+            assert!(line[format!("{pass}_untimed_ns_per_page")].is_null(), "none is left");
+        }
+        // Two pages of five are same-filled, so the engine never sees them.
+        assert!(phases(line, "load", &["no_engine"]) > 0.0);
+    }
+    assert!(ran.stdout.contains("where a page's time goes, lz4: one call in 1 timed"), "{}", ran.stdout);
+    let (ran, lines) = bench(&path, &["--codec", "lz4", "--rounds", "2"]);
+    let named = |line: &Value| line.as_object().unwrap().keys().any(|name| name.contains("phase"));
+    assert!(!lines.iter().any(named) && !ran.stdout.contains("where a page's time goes"));
+}

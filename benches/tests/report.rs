@@ -84,6 +84,26 @@ fn records() -> String {
         }
     }
     lines.push(latency);
+    for number in 2..=4 {
+        let mut timed = round("memory", "lz4", number, (65_536, 1, 2));
+        timed["store_phases_ns_per_page"] = json!(3_000.0);
+        timed["store_untimed_ns_per_page"] = json!(3_010.0);
+        for (phase, time) in
+            [("claim", 30), ("search", 70), ("compress", 2_600), ("pool", 250), ("publish", 50)]
+        {
+            timed[format!("store_phase_{phase}_ns_per_page")] = json!(time);
+        }
+        lines.push(timed);
+    }
+    for (codec, believable) in [("lz4", 0.031), (evil, 0.017)] {
+        lines.push(json!({
+            "kind": "perturb", "corpus": "memory", "codec": codec, "backend": "software", "of": "layouts", "seed": 7,
+            "layouts": 10, "processes_per_layout": 2, "figure": "store_cpu_ns_per_page", "median": 2900.0,
+            "difference_between_repetitions": 0.004, "difference_between_processes": 0.003,
+            "difference_between_layouts": 0.011, "layout_share": 0.92, "layout_share_low": 0.6,
+            "layout_share_high": 0.97, "layout_seen": true, "believable_difference": believable,
+        }));
+    }
     lines.push(json!({ "kind": "something newer", "corpus": 7 }));
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
@@ -101,7 +121,10 @@ fn report(dir: &Path, records: &str) -> (PathBuf, String) {
 fn report_holds_what_was_measured_and_asks_for_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (_, html) = report(dir.path(), &records());
-    for id in ["codecs", "settings", "engines", "density", "latency", "load", "ratios", "all", "runs"] {
+    for id in [
+        "codecs", "settings", "engines", "density", "latency", "load", "phases", "ratios", "layouts", "all",
+        "runs",
+    ] {
         assert!(html.contains(&format!("<section id={id}>")), "{id}");
     }
     for words in [
@@ -112,6 +135,10 @@ fn report_holds_what_was_measured_and_asks_for_nothing() {
         "slower in store, CPU 1.080",
         "At 50.0 k arrivals a second",
         "Some CPU, 2 CPUs",
+        "search for same-filled",
+        "87 %",
+        "92 % [60..97], seen",
+        "store, CPU of two single processes may differ by 3.1 %",
     ] {
         assert!(html.contains(words), "{words}");
     }

@@ -19,6 +19,7 @@ use super::crew::{Crew, PassTime};
 use super::figures::prefix;
 use super::jsonl::{JsonLines, Line, add_facts, libraries, rounded};
 use super::round::{self, Growth, Round};
+use super::table::wrapped;
 use super::variant::Variant;
 use super::worker::{Faults, Pass, Worker};
 use super::{BenchArgs, BenchError, Setup, plan};
@@ -236,7 +237,7 @@ impl Trials<'_> {
                 let setup = &setups[side];
                 let workers = shares[side].iter().map(|share| {
                     let worker = Worker::new(corpus.arranged(), share, setup.nid)?;
-                    Ok(worker.slowed(setup.slow_store).laid_out(setup.layout.as_ref()))
+                    Ok(worker.slowed(setup.slow_store).laid_out(setup.layout.as_ref()).timed(setup.phases))
                 });
                 let workers = workers.collect::<Result<_, TryReserveError>>().map_err(|_| no_memory(side))?;
                 Crew::start(scope, workers, &setup.pins, interrupt).map_err(BenchError::Threads)
@@ -378,7 +379,8 @@ impl<'c> Comparison<'c> {
         });
         let far_off: Vec<String> = far_off.collect();
         if !far_off.is_empty() {
-            let _ = writeln!(text, "  trials far off, which count too: {}", far_off.join("; "));
+            let told = format!("trials far off, which count too: {}", far_off.join("; "));
+            let _ = writeln!(text, "  {}", wrapped(&told));
         }
         text
     }

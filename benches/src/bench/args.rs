@@ -70,6 +70,10 @@ pub(crate) struct BenchArgs {
     /// Rounds to take the median of
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) rounds: u32,
+    /// Time one call in N by phase (claim, compress or device wait, pool, publish; look up, decompress, free)
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "16",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) phases: Option<u32>,
     /// Compare two settings, each a string of options beside the others: 'A' 'B'
     #[arg(long, num_args = 2, value_names = ["OPTIONS", "OPTIONS"], allow_hyphen_values = true)]
     pub(super) ab: Vec<String>,

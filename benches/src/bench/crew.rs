@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use zfolio::Zswap;
 
+use super::phases::PhaseTime;
 use super::stopwatch::{Lap, call_histogram};
 use super::worker::{Faults, Pass, Worker};
 use crate::interrupt::Interrupt;
@@ -31,6 +32,10 @@ pub(crate) struct PassTime {
     pub(crate) max_ns: u64,
     /// Faults and switches of all threads, in the whole of the pass: comparing pages is in it.
     pub(crate) usage: ThreadUsage,
+    /// Where the time of timed calls went.
+    pub(crate) phases: Option<PhaseTime>,
+    /// Wall time in calls, of all threads together.
+    pub(crate) busy: Duration,
     /// The whole of the pass, in the slowest thread.
     pub(crate) elapsed: Duration,
     /// Not cut short by Ctrl-C.
@@ -49,6 +54,7 @@ struct Answer {
     calls: Histogram<u64>,
     faults: Faults,
     usage: ThreadUsage,
+    phases: Option<PhaseTime>,
     elapsed: Duration,
     complete: bool,
 }
@@ -123,6 +129,8 @@ impl<'a> Crew<'a> {
             p99_ns: 0,
             max_ns: 0,
             usage: ThreadUsage::default(),
+            phases: None,
+            busy: Duration::ZERO,
             elapsed: Duration::ZERO,
             complete: true,
         };
@@ -133,6 +141,10 @@ impl<'a> Crew<'a> {
             time.pages += answer.lap.pages;
             time.wall = time.wall.max(answer.lap.wall);
             time.cpu += answer.lap.cpu;
+            time.busy += answer.lap.wall;
+            if let Some(phases) = &answer.phases {
+                time.phases.get_or_insert_default().add(phases);
+            }
             time.usage.add(answer.usage);
             time.elapsed = time.elapsed.max(answer.elapsed);
             time.complete &= answer.complete;
@@ -205,8 +217,8 @@ fn serve(
         let complete = worker.run(pass, zswap, interrupt, done);
         let (usage, elapsed) = (ThreadUsage::now().since(usage), begin.elapsed());
         let (lap, calls) = worker.watch().finish();
-        let faults = worker.take_faults();
-        if answer.send(Answer { lap, calls, faults, usage, elapsed, complete }).is_err() {
+        let (faults, phases) = (worker.take_faults(), worker.phases());
+        if answer.send(Answer { lap, calls, faults, usage, phases, elapsed, complete }).is_err() {
             return;
         }
     }

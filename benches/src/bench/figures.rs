@@ -4,6 +4,7 @@
 //! that never ran) is `None`.
 
 use super::crew::PassTime;
+use super::phases::{Phase, PhaseTime};
 use super::round::{Arena, Round};
 use super::worker::Pass;
 use crate::statistics::Sample;
@@ -46,6 +47,34 @@ fn pass_figures(prefix: &str, time: Option<&PassTime>) -> Figures {
     .to_vec()
 }
 
+/// Where the time of calls that were timed went; nothing where none were. The first fill has the names of a store.
+fn phase_figures(prefix: &str, pass: Pass, time: Option<&PassTime>) -> Figures {
+    let Some((time, phases)) = time.and_then(|time| Some((time, time.phases.as_ref()?))) else {
+        return Vec::new();
+    };
+    let sampled = (phases.pages > 0).then_some(phases);
+    let number = |value: &dyn Fn(&PhaseTime) -> f64| sampled.map(value);
+    let rest = time.pages.saturating_sub(phases.pages);
+    let untimed = time.busy.saturating_sub(phases.gross).as_nanos() as f64 / rest.max(1) as f64;
+    let mut figures: Figures = Vec::new();
+    for (phase, name, _) in Phase::of(pass) {
+        let value = number(&|phases| phases.ns_per_page(*phase));
+        figures.push((format!("{prefix}_phase_{name}_ns_per_page"), value));
+    }
+    figures.push((format!("{prefix}_phases_ns_per_page"), number(&PhaseTime::sum_ns_per_page)));
+    figures.push((format!("{prefix}_untimed_ns_per_page"), (rest > 0).then_some(untimed)));
+    figures.push((format!("{prefix}_timed_pages"), Some(phases.pages as f64)));
+    figures.push((format!("{prefix}_clock_look_ns"), number(&PhaseTime::look_ns)));
+    figures
+}
+
+fn all_of_pass(prefix: &str, pass: Pass, round: &Round) -> Figures {
+    let time = round.pass(pass);
+    let mut figures = pass_figures(prefix, time);
+    figures.extend(phase_figures(prefix, pass, time));
+    figures
+}
+
 fn memory_figures(round: &Round) -> Figures {
     let memory = &round.memory;
     [
@@ -70,7 +99,7 @@ fn memory_figures(round: &Round) -> Figures {
 
 /// All numbers of one round.
 pub(crate) fn of_round(round: &Round) -> Figures {
-    let passes = Pass::ALL.into_iter().flat_map(|pass| pass_figures(prefix(pass), round.pass(pass)));
+    let passes = Pass::ALL.into_iter().flat_map(|pass| all_of_pass(prefix(pass), pass, round));
     passes.chain(memory_figures(round)).collect()
 }
 
@@ -102,10 +131,10 @@ impl Summary {
             }
             if pass == Pass::Store && chosen.iter().any(|round| round.arena == Arena::Warm) {
                 let cold = rounds.iter().find(|round| round.arena == Arena::Cold);
-                figures.extend(spreads(cold.map(|round| pass_figures(COLD_STORE, round.pass(pass)))));
+                figures.extend(spreads(cold.map(|round| all_of_pass(COLD_STORE, pass, round))));
                 chosen.retain(|round| round.arena == Arena::Warm);
             }
-            figures.extend(spreads(chosen.iter().map(|round| pass_figures(prefix(pass), round.pass(pass)))));
+            figures.extend(spreads(chosen.iter().map(|round| all_of_pass(prefix(pass), pass, round))));
         }
         let mut stored: Vec<&Round> = rounds.iter().filter(|round| complete(round, Pass::Store)).collect();
         if stored.is_empty() {
@@ -129,9 +158,11 @@ impl Summary {
 /// Rounds side by side, each number over those rounds that have it.
 fn spreads(rounds: impl IntoIterator<Item = Figures>) -> Vec<(String, Option<Sample>)> {
     let rounds: Vec<Figures> = rounds.into_iter().collect();
-    let Some(first) = rounds.first() else { return Vec::new() };
-    let sample = |place: usize| Sample::new(rounds.iter().filter_map(|figures| figures[place].1).collect());
-    first.iter().enumerate().map(|(place, (name, _))| (name.clone(), sample(place))).collect()
+    // A pass that never ran has fewer names.
+    let Some(all) = rounds.iter().max_by_key(|figures| figures.len()) else { return Vec::new() };
+    let of = |place: usize| rounds.iter().filter_map(move |figures| figures.get(place)?.1);
+    let sample = |place: usize| Sample::new(of(place).collect());
+    all.iter().enumerate().map(|(place, (name, _))| (name.clone(), sample(place))).collect()
 }
 
 impl Spread {
@@ -164,6 +195,8 @@ mod tests {
             p99_ns: 2,
             max_ns: 3,
             usage: ThreadUsage::default(),
+            phases: None,
+            busy: Duration::from_millis(store_ms),
             elapsed: Duration::from_millis(store_ms),
             complete,
         };

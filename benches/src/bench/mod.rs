@@ -15,6 +15,7 @@ mod latency;
 mod layout;
 mod noise;
 mod perturb;
+mod phases;
 mod plan;
 mod round;
 mod stopwatch;
@@ -55,6 +56,12 @@ pub(crate) const COMMIT: Option<&str> = option_env!("ZFOLIO_COMMIT");
 /// A swap type of this store has at most so many slots.
 const MAX_PAGES: u64 = MAX_SWAP_SLOTS as u64;
 
+/// The phases of the pass whose figures begin so: their names in the records, and in words.
+pub(crate) fn phases_of(prefix: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let of_prefix = worker::Pass::ALL.into_iter().filter(move |pass| figures::prefix(*pass) == prefix);
+    of_prefix.flat_map(|pass| phases::Phase::of(pass).iter().map(|(_, record, title)| (*record, *title)))
+}
+
 /// What all corpora are measured with.
 #[derive(Clone)]
 pub(crate) struct Setup {
@@ -73,6 +80,8 @@ pub(crate) struct Setup {
     pins: Vec<usize>,
     rounds: u32,
     slow_store: f64,
+    /// One call in so many is timed by phase; none of them where nothing stands here.
+    phases: Option<u32>,
     /// The layout of this process, where it was given one.
     layout: Option<Layout>,
 }
@@ -109,6 +118,7 @@ impl Setup {
             pins,
             rounds: args.rounds,
             slow_store: args.slow_store,
+            phases: args.phases,
             layout,
         }
     }
@@ -295,7 +305,8 @@ impl<'s> Run<'s> {
         let shares = plan::deal(pages, setup.folio_pages, setup.threads).map_err(no_memory)?;
         let source = corpus.arranged();
         let workers = shares.iter().map(|share| {
-            Worker::new(source, share, setup.nid).map(|worker| worker.laid_out(setup.layout.as_ref()))
+            Worker::new(source, share, setup.nid)
+                .map(|worker| worker.laid_out(setup.layout.as_ref()).timed(setup.phases))
         });
         let workers = workers.collect::<Result<_, _>>().map_err(no_memory)?;
         let mut outcomes: Vec<Outcome<'a>> =

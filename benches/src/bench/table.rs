@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use zfolio_accel::{Method, PAGE_SIZE};
 
 use super::figures::{COLD_STORE, Spread, Summary, prefix};
+use super::phases::Phase;
 use super::worker::Pass;
 use super::{Outcome, Setup, noise};
 use crate::corpus::Corpus;
@@ -128,6 +129,7 @@ pub(crate) fn block(setup: &Setup, corpus: &Corpus, outcomes: &[(Outcome<'_>, Su
     let _ = write!(text, "\n{}\n{}", lines(&speed(setup.folio_pages, outcomes)), lines(&memory(outcomes)));
     for (outcome, summary) in outcomes {
         let name = outcome.variant.method.name();
+        text += &where_time_goes(setup, name, summary);
         let noise = noise::of(setup, outcome, summary);
         if !noise.is_empty() {
             let told = format!("NOISY MACHINE, {name}: {}", noise.join("; "));
@@ -154,6 +156,43 @@ pub(crate) fn block(setup: &Setup, corpus: &Corpus, outcomes: &[(Outcome<'_>, Su
                 .collect();
             let _ = writeln!(text, "  {}: {}", outcome.variant.method, told.join(", "));
         }
+    }
+    text
+}
+
+/// The phases of each pass, where calls were timed.
+fn where_time_goes(setup: &Setup, name: &str, summary: &Summary) -> String {
+    let Some(one_in) = setup.phases else { return String::new() };
+    let figure = |pass: Pass, name: &str| summary.get(&format!("{}_{name}", prefix(pass)));
+    let look = Pass::ALL.into_iter().find_map(|pass| figure(pass, "clock_look_ns"));
+    let mut text = format!(
+        "  where a page's time goes, {name}: one call in {one_in} timed; a look at the clock costs {}, which is taken off\n",
+        median(look, nanoseconds)
+    );
+    for pass in Pass::ALL {
+        let Some(sum) = figure(pass, "phases_ns_per_page") else { continue };
+        for (place, (_, record, title)) in Phase::of(pass).iter().enumerate() {
+            let phase = figure(pass, &format!("phase_{record}_ns_per_page"));
+            let share = phase.map_or(0.0, |phase| 100.0 * phase.median / sum.median);
+            let pass = if place == 0 { pass.title() } else { "" };
+            let spread = phase.map_or_else(String::new, |phase| {
+                format!("[{}..{}]", nanoseconds(phase.min), nanoseconds(phase.max))
+            });
+            let _ = writeln!(
+                text,
+                "    {pass:<16}{title:<26}{:>9}{share:>5.0} %  {spread}",
+                median(phase, nanoseconds)
+            );
+        }
+        let untimed = figure(pass, "untimed_ns_per_page");
+        let _ = writeln!(
+            text,
+            "    {:<16}{:<26}{:>9}         a page of calls that were not timed took {}",
+            "",
+            "together",
+            nanoseconds(sum.median),
+            median(untimed, nanoseconds)
+        );
     }
     text
 }

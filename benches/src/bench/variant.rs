@@ -4,7 +4,7 @@ use zfolio::{Config, Limit, Zswap};
 use zfolio_accel::{Method, PAGE_SIZE, Topology};
 
 use super::worker::SWAP_TYPE;
-use super::{BenchError, Setup, device};
+use super::{BenchError, Setup, device, phases};
 
 /// What `--codec` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -96,7 +96,10 @@ impl Variant {
         let topology = Topology::read(&config.sysfs).map_err(|reason| error(&reason))?;
         let model = setup.device.model(setup.backend);
         let channels = device::channels(setup.backend, method, setup.window, &topology, model.as_ref());
-        let channels = channels.map_err(BenchError::Store)?;
+        let mut channels = channels.map_err(BenchError::Store)?;
+        if setup.phases.is_some() {
+            channels = phases::timed(channels);
+        }
         let zswap = Zswap::with_channels(config, &topology, channels).map_err(|reason| error(&reason))?;
         zswap.swapon(SWAP_TYPE, pages).map_err(|error| BenchError::Store(error.to_string()))?;
         let backend_report = zswap.backend_report().to_string();

@@ -12,6 +12,7 @@ use zfolio::{Folio, SwapEntry, Zswap};
 use zfolio_accel::{NodeId, PAGE_SIZE, Page};
 
 use super::layout::Layout;
+use super::phases::{PhaseTime, Sampler};
 use super::plan::{FolioSpan, Share};
 use super::stopwatch::{CHUNK_PAGES, Stopwatch};
 use crate::corpus::Arranged;
@@ -109,6 +110,8 @@ pub(crate) struct Worker<'a> {
     /// some page on, for lack of memory, takes no memory here.
     rejected: Vec<Range<u32>>,
     watch: Stopwatch,
+    /// Where calls are timed by phase.
+    sampler: Option<Sampler>,
     faults: Faults,
     /// The part of a store's time by which it is slowed down, to see whether a comparison finds it.
     slow_store: f64,
@@ -128,6 +131,7 @@ impl<'a> Worker<'a> {
             buffers: Page::zeroed_vec(CHUNK_PAGES),
             rejected: Vec::new(),
             watch: Stopwatch::new(),
+            sampler: None,
             faults: Faults::default(),
             slow_store: 0.0,
         })
@@ -149,6 +153,16 @@ impl<'a> Worker<'a> {
             self.layout = Some(layout.clone());
         }
         self
+    }
+
+    /// The same with one call in so many timed by phase.
+    pub(crate) fn timed(self, one_in: Option<u32>) -> Self {
+        Self { sampler: one_in.map(Sampler::new), ..self }
+    }
+
+    /// What the calls of the pass that has just ended took by phase.
+    pub(crate) fn phases(&mut self) -> Option<PhaseTime> {
+        self.sampler.as_mut().map(Sampler::finish)
     }
 
     /// The layout it is in, if any.
@@ -173,6 +187,9 @@ impl<'a> Worker<'a> {
 
     /// Brings the pages into the order of `pass`. Not timed.
     pub(crate) fn prepare(&mut self, pass: Pass, seed: u64) {
+        if let Some(sampler) = &mut self.sampler {
+            sampler.prepare();
+        }
         match pass {
             Pass::Store => self.rejected.clear(),
             Pass::Read => self.order.sort_unstable(),
@@ -199,7 +216,7 @@ impl<'a> Worker<'a> {
     }
 
     fn store(&mut self, zswap: &Zswap, interrupt: &Interrupt, done: &AtomicU64) -> bool {
-        let Self { source, folios, nid, rejected, watch, faults, slow_store, .. } = self;
+        let Self { source, folios, nid, rejected, watch, sampler, faults, slow_store, .. } = self;
         let mut spans: &[FolioSpan] = folios;
         let mut refusals: Vec<(usize, String)> = Vec::new();
         while let Some(span) = spans.first() {
@@ -219,9 +236,12 @@ impl<'a> Worker<'a> {
             let pages = chunk.iter().map(|span| u64::from(span.pages)).sum();
             watch.chunk(chunk.len(), pages, |index| {
                 let start = (*slow_store > 0.0).then(thread_cpu_time);
-                if let Err(error) = zswap.store(&calls[index]) {
-                    refusals.push((index, error.to_string()));
-                }
+                let folio = &calls[index];
+                timed(sampler, folio.pages().len() as u32, || {
+                    if let Err(error) = zswap.store(folio) {
+                        refusals.push((index, error.to_string()));
+                    }
+                });
                 if let Some(start) = start {
                     let now = thread_cpu_time();
                     let until = now + (now - start).mul_f64(*slow_store);
@@ -248,7 +268,7 @@ impl<'a> Worker<'a> {
         done: &AtomicU64,
         fetch: impl Fn(SwapEntry, &mut [u8; PAGE_SIZE]) -> Result<(), String>,
     ) -> bool {
-        let Self { source, order, buffers, rejected, watch, faults, .. } = self;
+        let Self { source, order, buffers, rejected, watch, sampler, faults, .. } = self;
         let mut refusals: Vec<(usize, String)> = Vec::new();
         let mut wanted = [0u32; CHUNK_PAGES];
         for numbers in order.chunks(CHUNK_PAGES) {
@@ -262,9 +282,11 @@ impl<'a> Worker<'a> {
             }
             let wanted = &wanted[..count];
             watch.chunk(count, count as u64, |index| {
-                if let Err(error) = fetch(SwapEntry::new(SWAP_TYPE, wanted[index]), &mut buffers[index]) {
-                    refusals.push((index, error));
-                }
+                timed(sampler, 1, || {
+                    if let Err(error) = fetch(SwapEntry::new(SWAP_TYPE, wanted[index]), &mut buffers[index]) {
+                        refusals.push((index, error));
+                    }
+                });
             });
             for (index, reason) in &refusals {
                 faults.mismatched_pages += 1;
@@ -281,6 +303,15 @@ impl<'a> Worker<'a> {
             done.fetch_add(count as u64, Ordering::Relaxed);
         }
         true
+    }
+}
+
+/// Makes a call, and has it timed where calls are.
+#[inline(always)]
+fn timed(sampler: &mut Option<Sampler>, pages: u32, call: impl FnOnce()) {
+    match sampler {
+        None => call(),
+        Some(sampler) => sampler.call(pages, call),
     }
 }
 

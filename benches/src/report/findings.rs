@@ -35,8 +35,23 @@ pub(super) fn of(records: &Records) -> Vec<Finding> {
     }
     findings.extend(engines(records));
     findings.extend(compared(records));
+    findings.extend(layouts(records));
     findings.extend(under_load(records));
     findings
+}
+
+/// What a difference between two runs has to exceed, of CPU times alone.
+fn layouts(records: &Records) -> Option<Finding> {
+    let times =
+        records.layouts.iter().filter(|layouts| layouts.figure.contains("cpu") && layouts.ratio.is_none());
+    let told = times.filter_map(|layouts| Some((layouts.believable?, layouts)));
+    let (believable, most) = told.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let text = format!(
+        "In other layouts the same program takes other times: {} of two single processes may differ by {} and mean nothing.",
+        super::ratios::words(&most.figure),
+        super::layouts::percent(Some(believable)),
+    );
+    Some(Finding::new("same", text))
 }
 
 /// Every byte was compared: how many, and with what result?

@@ -128,6 +128,25 @@ pub(super) struct Engine {
     pub(super) software_pages: u64,
 }
 
+/// A figure in many layouts.
+#[derive(Debug)]
+pub(super) struct Layouts {
+    /// What was measured, and in how many layouts.
+    pub(super) title: String,
+    pub(super) figure: String,
+    pub(super) median: Option<f64>,
+    /// By what part two of a kind typically differ.
+    pub(super) repetitions: Option<f64>,
+    pub(super) processes: Option<f64>,
+    pub(super) different: Option<f64>,
+    /// The layout's share with its interval, and whether it is more than chance.
+    pub(super) share: Option<[f64; 3]>,
+    pub(super) seen: bool,
+    pub(super) believable: Option<f64>,
+    /// B / A, and its interval.
+    pub(super) ratio: Option<(f64, Option<(f64, f64)>)>,
+}
+
 /// Latencies under a load that arrives by the clock.
 #[derive(Debug)]
 pub(super) struct UnderLoad {
@@ -157,6 +176,7 @@ pub(super) struct Records {
     pub(super) ratios: Vec<Ratio>,
     pub(super) engines: Vec<Engine>,
     pub(super) under_load: Vec<UnderLoad>,
+    pub(super) layouts: Vec<Layouts>,
     /// Rounds that Ctrl-C cut short.
     pub(super) incomplete: usize,
     pub(super) passed_over: usize,
@@ -184,6 +204,7 @@ impl Records {
             records.read_file(path)?;
         }
         let nothing = records.points.is_empty() && records.ratios.is_empty();
+        let nothing = nothing && records.layouts.is_empty();
         if nothing && records.engines.is_empty() && records.under_load.is_empty() {
             return Err(RecordError::Empty);
         }
@@ -220,6 +241,9 @@ impl Records {
                 }
             }
             Some("ab" | "comparison") => self.ratios.push(ratio(object)?),
+            Some("perturb") => self.layouts.push(layouts(object)?),
+            // The processes of which those are made.
+            Some("perturbed") => {}
             Some("engine") => self.engines.push(engine(object)?),
             Some("latency") => {
                 self.run(file, object);
@@ -256,6 +280,14 @@ impl Records {
                 let to = if cold { format!("store_cold_{name}") } else { format!("{pass}_{name}") };
                 keep(to, &format!("{pass}_{name}"));
             }
+            // Those of a bench that timed phases.
+            let names = round.0.as_object().into_iter().flat_map(|object| object.keys());
+            let of_pass =
+                |name: &&String| name.strip_prefix(pass).is_some_and(|rest| rest.starts_with("_phase"));
+            for name in names.filter(of_pass).filter(|_| !cold) {
+                keep(name.clone(), name);
+            }
+            keep(format!("{pass}_untimed_ns_per_page"), &format!("{pass}_untimed_ns_per_page"));
         }
         OF_MEMORY.iter().for_each(|name| keep((*name).to_owned(), name));
         Ok(())
@@ -342,6 +374,34 @@ fn ratio(object: &Object<'_>) -> Result<Ratio, String> {
         interval: interval.filter(|(low, high)| *low > 0.0 && high >= low),
         verdict: object.0["verdict"].as_str().map(str::to_owned),
         busy: object.0["busy_wall_over_cpu"].is_number(),
+    })
+}
+
+fn layouts(object: &Object<'_>) -> Result<Layouts, String> {
+    let number = |name: &str| object.0[name].as_f64();
+    let what = match object.0["codec"].as_str() {
+        Some(codec) => format!("{codec} on {}", object.words("backend")),
+        None => format!("A: {}, B: {}", object.words("a"), object.words("b")),
+    };
+    let share = [number("layout_share"), number("layout_share_low"), number("layout_share_high")];
+    Ok(Layouts {
+        title: format!(
+            "{}, {what}: {} {}, {} each, seed {}",
+            object.text("corpus")?,
+            object.number("layouts")?,
+            object.words("of"),
+            crate::quantity::plural(object.count("processes_per_layout"), "process"),
+            object.count("seed"),
+        ),
+        figure: object.text("figure")?,
+        median: number("median").filter(|_| object.0["b_median"].is_null()),
+        repetitions: number("difference_between_repetitions"),
+        processes: number("difference_between_processes"),
+        different: number("difference_between_layouts"),
+        share: if let [Some(share), Some(low), Some(high)] = share { Some([share, low, high]) } else { None },
+        seen: object.0["layout_seen"] == true,
+        believable: number("believable_difference"),
+        ratio: number("ratio").map(|ratio| (ratio, number("ratio_low").zip(number("ratio_high")))),
     })
 }
 

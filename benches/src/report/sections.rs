@@ -4,7 +4,7 @@ use super::group::{self, Across, Measured, Names};
 use super::html::{Table, escape, figure, page as whole_page, section};
 use super::plot::{self, Bar, Line, Mark, Span};
 use super::records::{CorpusName, Records};
-use super::{engines, findings, ratios, under_load};
+use super::{engines, findings, layouts, phases, ratios, under_load};
 use crate::quantity::{bytes, count, nanoseconds, percent, plural};
 
 /// What a pass is called, and what the names of its figures begin with.
@@ -20,7 +20,9 @@ pub(super) fn page(title: &str, records: &Records) -> String {
         ("density", "Density", density(records)),
         ("latency", "Latency of calls", latency(records)),
         ("load", "Latency under load", under_load::section(records)),
+        ("phases", "Where time goes", phases::section(records)),
         ("ratios", "A against B", ratios::section(records)),
+        ("layouts", "Layout and noise", layouts::section(records)),
         ("all", "All measurements", everything(records)),
         ("runs", "What was run, and on what", runs(records)),
     ];
