@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::entry::{Contents, LISTED};
 use crate::folio::TenantId;
-use crate::word::{EMPTY, ON_DEVICE, ZERO_PAGE};
+use crate::word::{EMPTY, ZERO_PAGE, is_on_device};
 use crate::zswap::Zswap;
 
 /// What is wrong with a store, in words for its authors.
@@ -97,7 +97,7 @@ impl Zswap {
             }
             match slot.id() {
                 EMPTY => continue,
-                ON_DEVICE => {
+                id if is_on_device(id) => {
                     found.on_device_pages += 1;
                     continue;
                 }

@@ -20,10 +20,10 @@ use zfolio_accel::Codec;
 use crate::counters::Counter;
 use crate::entry::{Contents, Entry};
 use crate::folio::{SwapEntry, TenantId};
-use crate::lru::Run;
+use crate::lru::{Leaves, Run};
 use crate::park::TimedOut;
 use crate::sync::Ordering;
-use crate::word::{EMPTY, ON_DEVICE, Slot, ZERO_PAGE, is_entry};
+use crate::word::{EMPTY, Slot, ZERO_PAGE, is_entry, is_on_device};
 use crate::zsmalloc::{RawObject, Zspage};
 use crate::zswap::Zswap;
 
@@ -121,18 +121,15 @@ impl<'s> StoreClaim<'s> {
             self.store.release(slot.id());
         }
         self.list_staged();
-        let mut stored = 0;
         for (slot, staged) in self.slots.iter().zip(self.staged) {
-            stored += u64::from(staged.get() != EMPTY);
             slot.unlock(&self.store.lot, staged.get());
         }
-        self.store.counters.add(Counter::PagesOut, stored);
     }
 
     /// Lists every staged entry with an object on the list of its tenant and of the node that has its bytes.
     #[inline(always)]
     fn list_staged(&self) {
-        let (store, mut run) = (self.store, Run::default());
+        let (store, mut run, mut same_filled) = (self.store, Run::default(), 0);
         // The place of the run; without a page there is none, and perhaps no list at all yet.
         let mut place: Option<(TenantId, usize)> = None;
         let list = |place: Option<_>, run| {
@@ -143,10 +140,14 @@ impl<'s> StoreClaim<'s> {
         for staged in self.staged {
             let id = staged.get();
             if !is_entry(id) {
+                same_filled += u64::from(id == ZERO_PAGE);
                 continue;
             }
             let entry = store.slab.at(id);
-            let Contents::Object { object, codec, .. } = entry.contents() else { continue };
+            let Contents::Object { object, codec, .. } = entry.contents() else {
+                same_filled += 1;
+                continue;
+            };
             let node = store.pool.node_of(object);
             if codec.is_none() {
                 store.counters.add(Counter::IncompressiblePages, 1);
@@ -162,6 +163,9 @@ impl<'s> StoreClaim<'s> {
             run.push(id, entry, object.len.into());
         }
         list(place, run);
+        if same_filled != 0 {
+            store.counters.add(Counter::SameFilledOut, same_filled);
+        }
     }
 }
 
@@ -257,6 +261,12 @@ impl<'s> SlotGuard<'s> {
         self.id
     }
 
+    /// True if there is a page in the slot.
+    #[inline(always)]
+    pub(crate) fn has_page(&self) -> bool {
+        self.entry.is_some() || self.id == ZERO_PAGE
+    }
+
     /// The page, as it is stored.
     #[inline(always)]
     pub(crate) fn held(&self) -> Held<'_> {
@@ -289,24 +299,22 @@ impl<'s> SlotGuard<'s> {
 
     /// Frees the page and unlocks the slot, which is empty then.
     #[inline(always)]
-    pub(crate) fn remove(self) {
+    pub(crate) fn remove(self, leaves: Leaves) {
         let guard = std::mem::ManuallyDrop::new(self);
         match guard.entry {
-            Some(entry) => guard.store.release_entry(guard.id, entry),
+            Some(entry) => guard.store.release_entry(guard.id, entry, leaves),
             None => guard.store.release(guard.id),
         }
         guard.slot.unlock(&guard.store.lot, EMPTY);
     }
 
-    /// Gives the page its second chance with the shrinker.
+    /// Counts a read, which gives the page its second chance with the shrinker.
     #[inline]
     pub(crate) fn mark_referenced(&self) {
         if let Some(entry) = self.entry
             && let Contents::Object { object, .. } = entry.contents()
         {
-            let place = (entry.tenant(), self.store.pool.node_of(object));
-            entry.set_tick(self.store.clock.load(Ordering::Relaxed));
-            self.store.lru_list(place).mark_referenced(entry);
+            self.store.mark_read(entry, self.store.pool.node_of(object));
         }
     }
 }
@@ -350,16 +358,15 @@ impl CompressedGuard<'_> {
     /// As [`SlotGuard::mark_referenced`].
     #[inline]
     pub(crate) fn mark_referenced(&self) {
-        self.entry.set_tick(self.guard.store.clock.load(Ordering::Relaxed));
-        self.guard.store.lru_list((self.entry.tenant(), self.header.node())).mark_referenced(self.entry);
+        self.guard.store.mark_read(self.entry, self.header.node());
     }
 
-    /// Frees the page and unlocks the slot, which is empty then.
+    /// Frees the page, which was loaded, and unlocks the slot, which is empty then.
     #[inline(always)]
     pub(crate) fn remove(self) {
         let CompressedGuard { guard, entry, object, header, .. } = self;
         let guard = std::mem::ManuallyDrop::new(guard);
-        guard.store.release_object(guard.id, entry, object, header);
+        guard.store.release_object(guard.id, entry, object, header, Leaves::Loaded);
         guard.slot.unlock(&guard.store.lot, EMPTY);
     }
 }
@@ -389,27 +396,36 @@ impl Zswap {
     fn release(&self, id: u32) {
         match id {
             EMPTY => {}
-            ON_DEVICE => self.counters.sub(Counter::OnDevicePages, 1),
             ZERO_PAGE => self.counters.sub(Counter::ZeroPages, 1),
-            id => self.release_entry(id, self.slab.at(id)),
+            id if is_on_device(id) => self.counters.sub(Counter::OnDevicePages, 1),
+            id => self.release_entry(id, self.slab.at(id), Leaves::Unwanted),
         }
     }
 
+    /// A page was read and stays. The caller holds its slot.
     #[inline]
-    fn release_entry(&self, id: u32, entry: &Entry) {
+    fn mark_read(&self, entry: &Entry, node: usize) {
+        self.pages_read[node].add(1);
+        self.tenants.count_read(entry.tenant());
+        entry.set_tick(self.clock.load(Ordering::Relaxed));
+        self.lru_list((entry.tenant(), node)).mark_referenced(entry);
+    }
+
+    #[inline]
+    fn release_entry(&self, id: u32, entry: &Entry, leaves: Leaves) {
         let Contents::Object { object, codec, .. } = entry.contents() else {
             return self.discard_entry(id, entry);
         };
         if codec.is_none() {
             self.counters.sub(Counter::IncompressiblePages, 1);
         }
-        self.release_object(id, entry, object, self.pool.header(object));
+        self.release_object(id, entry, object, self.pool.header(object), leaves);
     }
 
     /// Frees a published entry and its object. The caller holds its slot, and `header` is the object's.
     #[inline(always)]
-    fn release_object(&self, id: u32, entry: &Entry, object: RawObject, header: &Zspage) {
-        self.unlist(id, entry, object, header.node());
+    fn release_object(&self, id: u32, entry: &Entry, object: RawObject, header: &Zspage, leaves: Leaves) {
+        self.unlist(id, entry, object, header.node(), leaves);
         // SAFETY: the entry took over the object when it was staged, and is no more, so nobody frees it again; who
         // borrowed its bytes borrowed the guard of this slot.
         unsafe { self.pool.free_raw(header, object) };
@@ -417,10 +433,11 @@ impl Zswap {
 
     /// Takes a published entry off its list and frees it, but not its object. The caller holds its slot.
     #[inline(always)]
-    fn unlist(&self, id: u32, entry: &Entry, object: RawObject, node: usize) {
+    fn unlist(&self, id: u32, entry: &Entry, object: RawObject, node: usize, leaves: Leaves) {
         let home = entry.home();
         self.tenants.uncharge(entry.tenant(), object.len.into());
-        self.lru_list((entry.tenant(), node)).remove(&self.slab, id, entry, object.len.into());
+        let len = object.len.into();
+        self.lru_list((entry.tenant(), node)).remove(&self.slab, id, entry, len, leaves);
         if node != home {
             self.counters.sub(Counter::MisplacedPages, 1);
             self.counters.sub(Counter::MisplacedBytes, object.len.into());

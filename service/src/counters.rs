@@ -22,10 +22,10 @@ pub(crate) enum Counter {
     MisplacedBytes,
     /// Gauge: pages that were written back and are remembered to be on the swap device.
     OnDevicePages,
-    /// Pages stored.
-    PagesOut,
-    /// Pages loaded or read.
-    PagesIn,
+    /// Same-filled pages stored; the lists count the others.
+    SameFilledOut,
+    /// Same-filled pages loaded or read.
+    SameFilledIn,
     RejectFull,
     RejectCompressPoor,
     RejectAllocFail,
@@ -45,6 +45,27 @@ pub(crate) enum Counter {
 }
 
 const COUNTERS: usize = Counter::DeviceWrites as usize + 1;
+
+/// One counter.
+#[derive(Default)]
+pub(crate) struct Striped {
+    stripes: [Line; STRIPES],
+}
+
+#[repr(align(128))]
+#[derive(Default)]
+struct Line(AtomicU64);
+
+impl Striped {
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.stripes[thread_index() % STRIPES].0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.stripes.iter().map(|line| line.0.load(Ordering::Relaxed)).sum()
+    }
+}
 
 #[repr(align(128))]
 #[derive(Default)]

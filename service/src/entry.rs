@@ -341,15 +341,15 @@ impl EntrySlab {
         }
         let mut chunks = self.chunks.lock();
         let first = *chunks << CHUNK_BITS;
-        let end = first.checked_add(1 << CHUNK_BITS).filter(|&end| end <= MAX_ID + 2).ok_or(OutOfMemory)?;
+        let end = first.checked_add(1 << CHUNK_BITS).filter(|&end| end <= MAX_ID + 1).ok_or(OutOfMemory)?;
         if self.depots.len() > 1 {
             numa::with_preferred(nid, || self.entries.make_leaf(first as usize).map(drop))?;
         } else {
             self.entries.make_leaf(first as usize)?;
         }
         *chunks += 1;
-        // The lowest ids and the last one stand for what has no entry.
-        Ok((first.max(MIN_ID), end.min(MAX_ID + 1)))
+        // The lowest and the highest ids stand for what has no entry.
+        Ok((first.max(MIN_ID), end))
     }
 
     /// Entries that are neither in a depot nor never used: in use, or in magazines. Exact while nobody is at work.

@@ -9,8 +9,9 @@ use crate::claim::{CompressedGuard, Held, SlotGuard};
 use crate::counters::Counter;
 use crate::error::{InvalidateError, LoadError};
 use crate::folio::SwapEntry;
+use crate::lru::Leaves;
 use crate::park::TimedOut;
-use crate::word::{EMPTY, ON_DEVICE, is_page};
+use crate::word::{EMPTY, evicted_from};
 use crate::zswap::Zswap;
 
 /// Slots that a batch holds at once.
@@ -61,7 +62,7 @@ impl Zswap {
         page: &mut PageBytes,
     ) -> Result<(), LoadError> {
         self.simple(entry, guard.held(), page)?;
-        guard.remove();
+        guard.remove(Leaves::Loaded);
         Ok(())
     }
 
@@ -135,7 +136,7 @@ impl Zswap {
             if results[index].is_ok()
                 && let Some(guard) = guards[index].take()
             {
-                guard.remove();
+                guard.remove(Leaves::Loaded);
             }
             each(index, results[index]);
         }
@@ -183,11 +184,21 @@ impl Zswap {
         }
         let slot = self.tree.slot(entry).ok_or(LoadError::NotFound)?;
         match SlotGuard::lock_unless_vacant(self, slot, || self.deadline(started)) {
-            Ok(Some(guard)) if is_page(guard.id()) => Ok(guard),
-            Ok(Some(guard)) if guard.id() == ON_DEVICE => Err(LoadError::WrittenBack { entry }),
-            Ok(_) => Err(LoadError::NotFound),
+            Ok(Some(guard)) if guard.has_page() => Ok(guard),
+            Ok(Some(guard)) => Err(self.not_here(entry, guard.id())),
+            Ok(None) => Err(LoadError::NotFound),
             Err(TimedOut) => Err(LoadError::Busy { entry }),
         }
+    }
+
+    /// Why there is no page in a slot with this id. One that is on the device now counts as wanted from there.
+    #[cold]
+    fn not_here(&self, entry: SwapEntry, id: u32) -> LoadError {
+        let Some((tenant, node)) = evicted_from(id) else { return LoadError::NotFound };
+        if let Some(list) = self.lru.get(tenant, node) {
+            list.count_disk_swapin();
+        }
+        LoadError::WrittenBack { entry }
     }
 
     #[inline(always)]
@@ -200,10 +211,7 @@ impl Zswap {
         let (codec, bytes, crc) = (guard.codec(), guard.bytes(), guard.crc());
         let decompress = move |channel: &mut Channel| channel.decompress_one(codec, bytes, crc, page);
         match self.channels.with(Purpose::Load, decompress) {
-            Ok(()) => {
-                self.counters.add(Counter::PagesIn, 1);
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(error) => self.loaded(entry, Err(error)),
         }
     }
@@ -212,13 +220,13 @@ impl Zswap {
     #[inline(never)]
     fn simple(&self, entry: SwapEntry, held: Held<'_>, page: &mut PageBytes) -> Result<(), LoadError> {
         let result = match held {
-            Held::SameFilled(0) => {
-                page.fill(0);
-                Ok(())
-            }
             Held::SameFilled(word) => {
-                let (words, _) = page.as_chunks_mut();
-                words.fill(word.to_ne_bytes());
+                self.counters.add(Counter::SameFilledIn, 1);
+                if word == 0 {
+                    page.fill(0);
+                } else {
+                    page.as_chunks_mut().0.fill(word.to_ne_bytes());
+                }
                 Ok(())
             }
             // No other length is ever stored raw; an entry that says so was damaged.
@@ -235,10 +243,7 @@ impl Zswap {
     #[inline(never)]
     fn loaded(&self, entry: SwapEntry, result: Result<(), EngineError>) -> Result<(), LoadError> {
         match result {
-            Ok(()) => {
-                self.counters.add(Counter::PagesIn, 1);
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(error) => {
                 self.counters.add(Counter::CorruptLoads, 1);
                 Err(LoadError::Corrupt { entry, error })
@@ -283,7 +288,7 @@ impl Zswap {
                 let guard = SlotGuard::lock(self, slot, deadline)
                     .map_err(|TimedOut| InvalidateError::Busy { entry })?;
                 pages += u64::from(guard.id() != EMPTY);
-                guard.remove();
+                guard.remove(Leaves::Unwanted);
             }
             slot.wait_for_writeback(&self.lot, deadline())
                 .map_err(|TimedOut| InvalidateError::WritebackPending { entry })?;

@@ -11,12 +11,14 @@ use std::time::Instant;
 use crate::entry::EntrySlab;
 use crate::folio::{SwapEntry, TenantId};
 use crate::leaf::Leaf;
-use crate::lru::{List, Run};
+use crate::lru::{Leaves, List, Run};
 use crate::park::ParkingLot;
 use crate::sync::{AtomicU32, Ordering};
-use crate::word::{EMPTY, ON_DEVICE, Slot, is_entry};
+use crate::word::{EMPTY, Slot, is_entry, on_device};
 use crate::zsmalloc::RawObject;
 use zfolio_accel::NodeId;
+
+const ON_DEVICE: u32 = on_device(TenantId(0), 0);
 
 /// Tries all orders with at most so many preemptions.
 fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
@@ -191,7 +193,7 @@ impl Shelf {
     /// Takes a page out by its locked slot.
     fn remove(&self, slot: usize) {
         let id = self.slots[slot].id();
-        self.list.remove(&self.slab, id, self.slab.at(id), LEN);
+        self.list.remove(&self.slab, id, self.slab.at(id), LEN, Leaves::Loaded);
         self.slots[slot].unlock(&self.lot, EMPTY);
     }
 
@@ -311,7 +313,7 @@ impl Tiers {
         let (shelf, slot) = (&self.shelf, &self.shelf.slots[0]);
         shelf.lock(0);
         if is_entry(slot.id()) {
-            shelf.list.remove(&shelf.slab, slot.id(), shelf.slab.at(slot.id()), LEN);
+            shelf.list.remove(&shelf.slab, slot.id(), shelf.slab.at(slot.id()), LEN, Leaves::Unwanted);
         }
         self.version.store(version, Ordering::Relaxed);
         let mut entries = shelf.list.take_entries(&shelf.slab).expect("there is memory");
@@ -356,7 +358,7 @@ impl Tiers {
         if !succeeds || !slot.try_lock_holding(id) {
             slot.end_io(&shelf.lot);
         } else if entry.is_writing() {
-            shelf.list.remove(&shelf.slab, id, entry, LEN);
+            shelf.list.remove(&shelf.slab, id, entry, LEN, Leaves::WrittenBack);
             slot.unlock_after_io(&shelf.lot, ON_DEVICE);
         } else {
             slot.unlock_after_io(&shelf.lot, id);

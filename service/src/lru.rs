@@ -8,8 +8,12 @@
 //!
 //! The young end is the head. Stored entries come with the referenced mark, and a candidate that has it goes back
 //! to the young end without it: a second chance.
+//!
+//! A list also knows how many pages came to it and left it, and how many that were written back from it were wanted again:
+//! had it been longer by so many, they had not been read from the device.
 
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 
 use crate::entry::{Chain, Entry, EntrySlab, LISTED, Magazines, REFERENCED};
 use crate::folio::TenantId;
@@ -18,12 +22,53 @@ use crate::leaf::Leaf;
 use crate::sync::Ordering;
 use crate::word::EMPTY;
 
+use zfolio_accel::PAGE_SIZE;
+
 /// One list. What it counts is exact under its lock.
 #[repr(align(128))]
 pub(crate) struct List {
     /// The index of its node.
     node: usize,
+    /// Pages that were wanted from the swap device, less what [`take_count`](List::take_count) has forgotten.
+    disk_swapins: AtomicU64,
     links: Leaf<Links>,
+}
+
+/// Why an entry leaves its list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// Its page was loaded.
+    Loaded,
+    /// Its page is on the swap device.
+    WrittenBack,
+    /// Nobody wants its page, or the entry goes to another list.
+    Unwanted,
+}
+
+/// What came to a list and left it since it was made, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flow {
+    pub(crate) stored: u64,
+    pub(crate) loaded: u64,
+    pub(crate) written_back: u64,
+}
+
+impl Flow {
+    pub(crate) fn plus(self, other: Flow) -> Flow {
+        Flow {
+            stored: self.stored + other.stored,
+            loaded: self.loaded + other.loaded,
+            written_back: self.written_back + other.written_back,
+        }
+    }
+
+    pub(crate) fn minus(self, other: Flow) -> Flow {
+        Flow {
+            stored: self.stored - other.stored,
+            loaded: self.loaded - other.loaded,
+            written_back: self.written_back - other.written_back,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -33,6 +78,7 @@ struct Links {
     entries: u64,
     /// Bytes of the entries' objects.
     object_bytes: u64,
+    flow: Flow,
     /// Free entries of this node.
     free: Magazines,
 }
@@ -66,7 +112,7 @@ impl<'s> Run<'s> {
 
 impl List {
     pub(crate) fn new(node: usize) -> List {
-        List { node, links: Leaf::new(Links::default()) }
+        List { node, disk_swapins: AtomicU64::new(0), links: Leaf::new(Links::default()) }
     }
 
     /// Some free entries, at least one; what is not used comes back by [`give_entries`](List::give_entries).
@@ -87,9 +133,20 @@ impl List {
         self.links.lock().free.give(slab, self.node, id, entry);
     }
 
-    /// Puts a run at the young end, whole.
+    /// Puts a run of stored pages at the young end, whole.
     #[inline]
     pub(crate) fn add(&self, slab: &EntrySlab, run: Run<'_>) {
+        let stored = run.entries;
+        self.link(slab, run, stored);
+    }
+
+    /// The same of pages that were on another list.
+    pub(crate) fn adopt(&self, slab: &EntrySlab, run: Run<'_>) {
+        self.link(slab, run, 0);
+    }
+
+    #[inline(always)]
+    fn link(&self, slab: &EntrySlab, run: Run<'_>, stored: u64) {
         let Some(tail) = run.tail_entry else { return };
         let mut links = self.links.lock();
         tail.next.store(links.head, Ordering::Relaxed);
@@ -100,12 +157,18 @@ impl List {
         links.head = run.head;
         links.entries += run.entries;
         links.object_bytes += run.object_bytes;
+        links.flow.stored += stored;
     }
 
     /// Takes an entry off the list, and frees it if its memory is of this node. If not, that is left to the caller.
     #[inline(always)]
-    pub(crate) fn remove(&self, slab: &EntrySlab, id: u32, entry: &Entry, object_len: u64) {
+    pub(crate) fn remove(&self, slab: &EntrySlab, id: u32, entry: &Entry, object_len: u64, leaves: Leaves) {
         let mut links = self.links.lock();
+        match leaves {
+            Leaves::Loaded => links.flow.loaded += 1,
+            Leaves::WrittenBack => links.flow.written_back += 1,
+            Leaves::Unwanted => {}
+        }
         links.unlink(slab, entry);
         links.entries -= 1;
         links.object_bytes -= object_len;
@@ -161,6 +224,41 @@ impl List {
     pub(crate) fn counts(&self) -> (u64, u64) {
         let links = self.links.lock();
         (links.entries, links.object_bytes)
+    }
+
+    /// What came and left.
+    pub(crate) fn flow(&self) -> Flow {
+        self.links.lock().flow
+    }
+
+    /// A page that was written back from here, or would have come here, was wanted from the swap device.
+    pub(crate) fn count_disk_swapin(&self) {
+        self.disk_swapins.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Entries that are protected for now because so many pages had to be read from the swap device: never more than there
+    /// are.
+    pub(crate) fn protected(&self) -> u64 {
+        self.disk_swapins.load(Ordering::Relaxed).min(self.counts().0)
+    }
+
+    /// What zswap's shrinker counts: the entries that are not protected, scaled by how much memory they take of the memory
+    /// that they stand for. So the better a list compresses, the less it is pressed, for its pages cost as much I/O as
+    /// any and give less.
+    pub(crate) fn count_objects(&self) -> u64 {
+        let (entries, object_bytes) = self.counts();
+        let freeable = entries - self.disk_swapins.load(Ordering::Relaxed).min(entries);
+        let backing = u128::from(freeable) * u128::from(object_bytes);
+        (backing / (u128::from(entries.max(1)) * PAGE_SIZE as u128)) as u64
+    }
+
+    /// The same for somebody who acts on it, with whom half of the protection is used up.
+    pub(crate) fn take_count(&self) -> u64 {
+        let count = self.count_objects();
+        let entries = self.counts().0;
+        let half = |swapins: u64| Some(swapins.min(entries) / 2);
+        let _ = self.disk_swapins.fetch_update(Ordering::Relaxed, Ordering::Relaxed, half);
+        count
     }
 
     /// Free entries that wait here.
@@ -253,6 +351,15 @@ impl Lru {
         Ok(cell.get_or_init(|| (0..self.nodes).map(List::new).collect()))
     }
 
+    /// The list of a tenant, if it has one.
+    pub(crate) fn get(&self, tenant: TenantId, node: usize) -> Option<&List> {
+        let lists = match tenant.0 {
+            0 => &self.first,
+            number => self.tenants.get(number.into())?.get()?,
+        };
+        lists.get(node)
+    }
+
     /// The list of an entry that was published, so that its lists are there.
     #[inline(always)]
     pub(crate) fn list(&self, tenant: TenantId, node: usize) -> &List {
@@ -339,12 +446,34 @@ mod tests {
         list.add(&slab, run(&slab, &ids[..3]));
         assert_eq!(order(&list, &slab), ids);
         for gone in [2, 0, 4] {
-            list.remove(&slab, ids[gone], slab.at(ids[gone]), 100);
+            list.remove(&slab, ids[gone], slab.at(ids[gone]), 100, Leaves::Unwanted);
         }
         assert_eq!(order(&list, &slab), [ids[1], ids[3]]);
         assert_eq!(list.counts(), (2, 200));
-        list.remove(&slab, ids[1], slab.at(ids[1]), 100);
-        list.remove(&slab, ids[3], slab.at(ids[3]), 100);
+        list.remove(&slab, ids[1], slab.at(ids[1]), 100, Leaves::Loaded);
+        list.remove(&slab, ids[3], slab.at(ids[3]), 100, Leaves::WrittenBack);
         assert_eq!((order(&list, &slab), list.counts()), (vec![], (0, 0)));
+        assert_eq!(list.flow(), Flow { stored: 5, loaded: 1, written_back: 1 });
+    }
+
+    #[test]
+    fn count_leaves_out_what_is_protected_and_scales_with_the_ratio() {
+        let (slab, ids) = slab_with(64);
+        let list = List::new(0);
+        let mut run = Run::default();
+        ids.iter().for_each(|&id| run.push(id, slab.at(id), PAGE_SIZE as u64 / 4));
+        list.add(&slab, run);
+        assert_eq!(list.count_objects(), 16, "four pages in the memory of one");
+        for _ in 0..32 {
+            list.count_disk_swapin();
+        }
+        assert_eq!((list.protected(), list.count_objects()), (32, 8));
+        let counts: Vec<u64> = (0..7).map(|_| list.take_count()).collect();
+        assert_eq!(counts, [8, 12, 14, 15, 15, 15, 16], "protection is halved by each count");
+        for _ in 0..1000 {
+            list.count_disk_swapin();
+        }
+        assert_eq!((list.protected(), list.take_count()), (64, 0), "never more than there are");
+        assert_eq!(list.take_count(), 8, "and what was beyond is forgotten");
     }
 }

@@ -13,7 +13,7 @@ use crate::config::Placement;
 use crate::entry::{Chain, EntrySlab, LISTED};
 use crate::folio::SwapEntry;
 use crate::limit::Limit;
-use crate::lru::{self, Run};
+use crate::lru::{self, Leaves, Run};
 use crate::park::ParkingLot;
 use crate::sync::Ordering;
 use crate::tree;
@@ -95,7 +95,7 @@ impl List {
     /// Takes a listed entry off the list and frees it.
     #[inline]
     pub fn remove(&self, id: u32) {
-        self.list.remove(&self.slab, id, self.slab.at(id), OBJECT_LEN);
+        self.list.remove(&self.slab, id, self.slab.at(id), OBJECT_LEN, Leaves::Loaded);
     }
 
     /// Gives a listed entry its second chance.

@@ -1,7 +1,8 @@
 //! A thread that makes room when a limit was hit, for those who ask for one.
 //!
 //! Stores never wait for it: they are refused, and it is woken. It takes what the accept thresholds say, of the pool,
-//! of nodes and of tenants, in slices, and looks again.
+//! of nodes and of tenants, in slices, and looks again. From pool and nodes it takes in proportion, by
+//! [`Zswap::reclaim`], and by [`Zswap::shrink_within`] once that gives nothing; of a tenant, what it has too much.
 
 use std::fmt;
 use std::io;
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use zfolio_accel::{NodeId, PAGE_SIZE};
 
-use crate::shrink::ShrinkBudget;
+use crate::error::ShrinkError;
+use crate::shrink::{ShrinkBudget, Shrunk};
 use crate::zswap::Zswap;
 
 /// The most bytes of one slice, so that no limit waits long for another.
@@ -148,8 +150,11 @@ fn relieve(zswap: &Zswap) -> Relief {
     let (mut needed, mut freed) = (false, false);
     let mut shrink = |nid: NodeId, bytes: u64| {
         needed = true;
-        let shrunk = zswap.shrink_within(nid, bytes.min(SLICE_BYTES), budget);
-        freed |= shrunk.is_ok_and(|shrunk| shrunk.released_bytes > 0 || shrunk.written_back_pages > 0);
+        let gave = |shrunk: Result<Shrunk, ShrinkError>| {
+            shrunk.is_ok_and(|shrunk| shrunk.released_bytes > 0 || shrunk.written_back_pages > 0)
+        };
+        let bytes = bytes.min(SLICE_BYTES);
+        freed |= gave(zswap.reclaim(nid, bytes, budget)) || gave(zswap.shrink_within(nid, bytes, budget));
     };
     for (index, &nid) in zswap.nodes.nids().iter().enumerate() {
         let bytes = bytes_over(arena.node_limit(index));

@@ -8,6 +8,8 @@
 //! 3. write, many pages at a time, with no lock held;
 //! 4. try the slot again, and free the page if it is still the one that was written.
 
+mod pressure;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -172,31 +174,14 @@ impl<'s> Shrinker<'s> {
 
     fn run(&mut self, bytes: u64) {
         if self.tenant.is_none() {
-            // Empty memory costs nobody a write, and neither does what compaction gives.
-            self.shrunk.released_bytes += self.store.pool.release_warm_of(self.node) * PAGE_SIZE as u64;
-            self.compact(bytes);
+            self.take_empty(bytes);
         }
         while !self.is_done(bytes) {
             if self.wanted(bytes) == 0 {
                 self.compact(bytes);
                 continue;
             }
-            // Tenants take turns, and the next call goes on where this one ends.
-            let cursor = &self.store.reclaim_cursors[self.node];
-            let last = cursor.load(Ordering::Relaxed);
-            let mut lists: Vec<(TenantId, &List)> = self
-                .store
-                .lru
-                .lists()
-                .filter(|&(tenant, node, list)| {
-                    node == self.node
-                        && list.counts().0 != 0
-                        && self.tenant.is_none_or(|only| self.store.tenants.is_within(tenant, only))
-                        && self.store.tenants.may_write_back(tenant)
-                })
-                .map(|(tenant, _, list)| (tenant, list))
-                .collect();
-            lists.sort_by_key(|(tenant, _)| (u32::from(tenant.0) < last, tenant.0));
+            let lists = self.lists();
             let entries: u64 = lists.iter().map(|(_, list)| list.counts().0).sum();
             // Each entry may be passed over once for its mark, and once for being held.
             if entries == 0 || self.fruitless > 2 * entries {
@@ -206,16 +191,53 @@ impl<'s> Shrinker<'s> {
                 if self.is_done(bytes) || self.wanted(bytes) == 0 {
                     break;
                 }
-                let (entries, object_bytes) = list.counts();
-                let each = (object_bytes / entries.max(1)).max(1);
-                let wanted = self.wanted(bytes).div_ceil(each);
-                self.write_back(list, wanted.min(WRITE_BATCH as u64) as usize);
-                cursor.store(u32::from(tenant.0) + 1, Ordering::Relaxed);
+                let mut scan = 8 * WRITE_BATCH as u64;
+                self.write_back(list, self.wanted_pages(list, bytes), &mut scan);
+                self.store.reclaim_cursors[self.node].store(u32::from(tenant.0) + 1, Ordering::Relaxed);
             }
         }
-        if self.tenant.is_none() && self.shrunk.released_bytes < bytes {
+        if self.tenant.is_none() {
+            self.take_loose(bytes);
+        }
+    }
+
+    /// Releases empty memory, which costs nobody a write, and neither does what compaction gives.
+    fn take_empty(&mut self, bytes: u64) {
+        self.shrunk.released_bytes += self.store.pool.release_warm_of(self.node) * PAGE_SIZE as u64;
+        self.compact(bytes);
+    }
+
+    /// Releases what freed pages have left between others, if it is still wanted.
+    fn take_loose(&mut self, bytes: u64) {
+        if self.shrunk.released_bytes < bytes {
             self.compact(bytes);
         }
+    }
+
+    /// The lists that may be written back from. Tenants take turns, and the next call goes on where this one ends.
+    fn lists(&self) -> Vec<(TenantId, &'s List)> {
+        let store = self.store;
+        let last = store.reclaim_cursors[self.node].load(Ordering::Relaxed);
+        let mut lists: Vec<(TenantId, &List)> = store
+            .lru
+            .lists()
+            .filter(|&(tenant, node, list)| {
+                node == self.node
+                    && list.counts().0 != 0
+                    && self.tenant.is_none_or(|only| store.tenants.is_within(tenant, only))
+                    && store.tenants.may_write_back(tenant)
+            })
+            .map(|(tenant, _, list)| (tenant, list))
+            .collect();
+        lists.sort_by_key(|(tenant, _)| (u32::from(tenant.0) < last, tenant.0));
+        lists
+    }
+
+    /// How many pages of a list give the bytes that are wanted, as far as a batch goes.
+    fn wanted_pages(&self, list: &List, bytes: u64) -> usize {
+        let (entries, object_bytes) = list.counts();
+        let each = (object_bytes / entries.max(1)).max(1);
+        self.wanted(bytes).div_ceil(each).min(WRITE_BATCH as u64) as usize
     }
 
     /// Object bytes that are still to be freed for the target, before compaction.
@@ -243,18 +265,18 @@ impl<'s> Shrinker<'s> {
             || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Writes up to `wanted` pages of a list, if so many are found soon.
-    fn write_back(&mut self, list: &List, wanted: usize) {
+    /// Writes up to `wanted` pages of a list, if so many are found among `scan` entries.
+    fn write_back(&mut self, list: &List, wanted: usize, scan: &mut u64) {
         let left = self.budget.pages - self.shrunk.written_back_pages;
         let wanted = wanted.min(WRITE_BATCH).min(usize::try_from(left).unwrap_or(WRITE_BATCH));
         if self.pages.is_empty() {
             self.pages = Page::zeroed_vec(WRITE_BATCH);
         }
         let mut pending = Vec::with_capacity(wanted);
-        let (mut used, mut scan) = (0, 8 * WRITE_BATCH as u64);
-        while used < wanted && scan > 0 {
+        let mut used = 0;
+        while used < wanted && *scan > 0 {
             let buffers = used..wanted.min(used + HELD);
-            let taken = self.decompress_some(list, buffers, &mut scan, &mut pending);
+            let taken = self.decompress_some(list, buffers, scan, &mut pending);
             used += taken;
             if taken == 0 {
                 break;

@@ -9,7 +9,22 @@ use crate::zswap::Zswap;
 
 /// A snapshot of the whole store. Exact while no operation is under way.
 ///
-/// Names that zswap has mean what they mean there.
+/// Names that zswap has mean what they mean there:
+///
+/// | zswap | here |
+/// |---|---|
+/// | `stored_pages` | with same-filled pages, which the kernel keeps elsewhere; those of nodes and tenants are without |
+/// | `pool_total_size` | `pool_bytes` |
+/// | `pool_limit_hit` | hits of the nodes' limits included |
+/// | `reject_alloc_fail`, `reject_kmemcache_fail` | `reject_alloc_fail`, of objects and entries together |
+/// | `reject_compress_fail` | none: what an engine fails, software does (`fallbacks`) |
+/// | `decompress_fail` | `corrupt_loads` |
+/// | `zswpout`, `zswpin`, `zswpwb` | `pages_out`, `pages_in`, `written_back_pages`, also by node and tenant |
+/// | `swpout_zero`, `swpin_zero` | `same_filled_pages_out`, `same_filled_pages_in`, of any word |
+/// | `zswap`, `zswapped` of a memcg | `charged_bytes`, `stored_pages` of a tenant |
+/// | `nr_disk_swapins` | `protected_pages` of a node or tenant, never more than its pages |
+///
+/// The others have zswap's own names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -35,8 +50,12 @@ pub struct Stats {
     pub metadata_bytes: u64,
     /// Pages stored since the start: `zswpout`.
     pub pages_out: u64,
+    /// Those of them that one word fills, which are no node's and no tenant's.
+    pub same_filled_pages_out: u64,
     /// Pages loaded or read since the start: `zswpin`.
     pub pages_in: u64,
+    /// Those of them that one word fills.
+    pub same_filled_pages_in: u64,
     /// Pages written to a swap device, and so out of the store, since the start: `written_back_pages` and `zswpwb` of
     /// zswap.
     pub written_back_pages: u64,
@@ -93,6 +112,17 @@ pub struct NodeStats {
     pub zspages: u64,
     /// How often the node's limit was hit.
     pub limit_hit: u64,
+    /// Pages stored whose bytes went to this node.
+    pub pages_out: u64,
+    /// Pages loaded or read whose bytes were on this node.
+    pub pages_in: u64,
+    /// Pages written back from this node.
+    pub written_back_pages: u64,
+    /// Pages that pressure leaves alone for now, because so many had to be read from the swap device lately.
+    pub protected_pages: u64,
+    /// What the shrinker counts: the other pages, scaled by their compressed bytes to their bytes. See
+    /// [`Zswap::reclaim`](crate::Zswap::reclaim).
+    pub freeable_pages: u64,
 }
 
 impl Zswap {
@@ -115,8 +145,8 @@ impl Zswap {
                 + self.lru.bytes()
                 + self.tenants.bytes()
                 + self.pool.metadata_bytes(),
-            pages_out: get(Counter::PagesOut),
-            pages_in: get(Counter::PagesIn),
+            same_filled_pages_out: get(Counter::SameFilledOut),
+            same_filled_pages_in: get(Counter::SameFilledIn),
             written_back_pages: get(Counter::WrittenBackPages),
             on_device_pages: get(Counter::OnDevicePages),
             reject_reclaim_fail: get(Counter::RejectReclaimFail),
@@ -150,8 +180,22 @@ impl Zswap {
                 warm_bytes: usage.warm_pages * PAGE_SIZE as u64,
                 zspages: usage.zspages,
                 limit_hit,
+                pages_in: self.pages_read[node].get(),
+                ..NodeStats::default()
             });
         }
+        for (_, node, list) in self.lru.lists() {
+            let (node, flow) = (&mut stats.nodes[node], list.flow());
+            node.pages_out += flow.stored;
+            node.pages_in += flow.loaded;
+            node.written_back_pages += flow.written_back;
+            node.protected_pages += list.protected();
+            node.freeable_pages += list.count_objects();
+        }
+        stats.pages_out =
+            stats.nodes.iter().map(|node| node.pages_out).sum::<u64>() + stats.same_filled_pages_out;
+        stats.pages_in =
+            stats.nodes.iter().map(|node| node.pages_in).sum::<u64>() + stats.same_filled_pages_in;
         stats.stored_pages += stats.zero_pages + stats.same_filled_pages;
         stats
     }

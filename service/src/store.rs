@@ -54,10 +54,7 @@ impl Zswap {
             });
         }
         match failed.get() {
-            None => {
-                claim.publish(|_| unreachable!("no slot of a whole folio is left empty"));
-                self.tenants.count_out(folio.tenant(), folio.pages().len() as u64);
-            }
+            None => claim.publish(|_| unreachable!("no slot of a whole folio is left empty")),
             Some(error) => {
                 claim.erase().map_err(|entry| StoreError::WritebackPending { entry })?;
                 return Err(error);
@@ -97,8 +94,6 @@ impl Zswap {
         for (index, cell) in failed[..folio.pages().len()].iter().enumerate() {
             each(index, cell.get().map_or(Ok(()), Err));
         }
-        let stored = failed[..folio.pages().len()].iter().filter(|cell| cell.get().is_none()).count();
-        self.tenants.count_out(folio.tenant(), stored as u64);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::error::{InvalidateError, LoadError, StoreError};
 use crate::folio::{Folio, SwapEntry};
 use crate::park::TimedOut;
 use crate::swap_device::SwapDevice;
-use crate::word::{EMPTY, ON_DEVICE};
+use crate::word::{EMPTY, is_on_device, on_device};
 use crate::zswap::Zswap;
 
 /// A store with the devices of its swap types behind it.
@@ -94,8 +94,10 @@ impl Swap {
         if !helps {
             return Err(SwapError::Store(refused));
         }
+        // The store knows the node, or it had said that there is none, which does not help.
+        let place = on_device(folio.tenant(), self.zswap.nodes.index_of(folio.nid()).unwrap_or(0));
         for (index, page) in folio.pages().iter().enumerate() {
-            if let Err(error) = self.write(folio.first().plus(index), page, refused) {
+            if let Err(error) = self.write(folio.first().plus(index), page, place, refused) {
                 let pages = u32::try_from(folio.pages().len()).expect("at most 512");
                 return match self.zswap.invalidate_range(folio.first(), pages) {
                     Ok(_) => Err(error),
@@ -110,8 +112,15 @@ impl Swap {
         Ok(Stored::OnDevice(refused))
     }
 
-    /// Writes a page that the store refused. A page that came to the slot meanwhile is newer.
-    fn write(&self, entry: SwapEntry, page: &PageBytes, refused: StoreError) -> Result<(), SwapError> {
+    /// Writes a page that the store refused, and has its slot say by `place` whose it is. A page that came to the slot
+    /// meanwhile is newer.
+    fn write(
+        &self,
+        entry: SwapEntry,
+        page: &PageBytes,
+        place: u32,
+        refused: StoreError,
+    ) -> Result<(), SwapError> {
         let busy = |TimedOut| SwapError::Store(StoreError::Busy { entry });
         loop {
             let (guard, device) = match self.lock(entry) {
@@ -125,7 +134,7 @@ impl Swap {
             let Some(io) = self.begin(guard, entry).map_err(busy)? else { continue };
             device.write(entry, page).map_err(|error| SwapError::Device { entry, error })?;
             self.zswap.counters.add(Counter::DeviceWrites, 1);
-            return io.finish(EMPTY, ON_DEVICE).map_err(busy);
+            return io.finish(EMPTY, place).map_err(busy);
         }
     }
 
@@ -134,7 +143,7 @@ impl Swap {
     /// # Errors
     /// See [`SwapError`]. The page stays where it is.
     pub fn load(&self, entry: SwapEntry, page: &mut PageBytes) -> Result<(), SwapError> {
-        self.load_from(entry, page, |page| self.zswap.load(entry, page), EMPTY)
+        self.load_from(entry, page, |page| self.zswap.load(entry, page), false)
     }
 
     /// Loads the page and keeps it where it is.
@@ -142,7 +151,7 @@ impl Swap {
     /// # Errors
     /// As [`load`](Swap::load).
     pub fn read(&self, entry: SwapEntry, page: &mut PageBytes) -> Result<(), SwapError> {
-        self.load_from(entry, page, |page| self.zswap.read(entry, page), ON_DEVICE)
+        self.load_from(entry, page, |page| self.zswap.read(entry, page), true)
     }
 
     fn load_from(
@@ -150,7 +159,7 @@ impl Swap {
         entry: SwapEntry,
         page: &mut PageBytes,
         from_ram: impl Fn(&mut PageBytes) -> Result<(), LoadError>,
-        leaves: u32,
+        keep: bool,
     ) -> Result<(), SwapError> {
         let busy = |TimedOut| SwapError::Load(LoadError::Busy { entry });
         loop {
@@ -161,13 +170,14 @@ impl Swap {
             }
             // Gone with its device.
             let Some((guard, device)) = self.lock(entry).map_err(busy)? else { continue };
-            if guard.id() != ON_DEVICE {
+            let id = guard.id();
+            if !is_on_device(id) {
                 continue;
             }
             let Some(io) = self.begin(guard, entry).map_err(busy)? else { continue };
             device.read(entry, page).map_err(|error| SwapError::Device { entry, error })?;
             self.zswap.counters.add(Counter::DeviceReads, 1);
-            return io.finish(ON_DEVICE, leaves).map_err(busy);
+            return io.finish(id, if keep { id } else { EMPTY }).map_err(busy);
         }
     }
 

@@ -12,10 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::config;
+use crate::counters::Striped;
 use crate::error::StoreError;
 use crate::folio::TenantId;
 use crate::lazy_array::{LazyArray, OutOfMemory};
 use crate::limit::Limit;
+use crate::lru::{Flow, List};
 use crate::zswap::Zswap;
 
 /// A tenant and its ancestors, the root not counted.
@@ -117,10 +119,14 @@ pub struct TenantStats {
     pub max_bytes: Option<u64>,
     /// How often the limit was hit.
     pub limit_hit: u64,
-    /// Pages stored since the tenant was created; of the root, 0.
+    /// Its pages stored since it was created, those that one word fills left out: its `zswpout`.
     pub pages_out: u64,
-    /// Pages written back since then; of the root, 0.
+    /// Its pages loaded or read since then, likewise: its `zswpin`.
+    pub pages_in: u64,
+    /// Its pages written back since then: its `zswpwb`.
     pub written_back_pages: u64,
+    /// Its pages that pressure leaves alone for now: see [`NodeStats::protected_pages`](crate::NodeStats::protected_pages).
+    pub protected_pages: u64,
     /// Its object bytes by node, in the order of [`Stats::nodes`](crate::Stats::nodes).
     pub node_object_bytes: Vec<u64>,
 }
@@ -132,8 +138,10 @@ struct Tenant {
     limit: Limit,
     writeback: AtomicBool,
     parent: AtomicU16,
-    pages_out: AtomicU64,
-    written_back_pages: AtomicU64,
+    /// Its pages that were read and stayed.
+    pages_read: AtomicU64,
+    /// What its lists and `pages_read` had counted when it was created.
+    before: Mutex<Flow>,
 }
 
 impl Tenant {
@@ -143,8 +151,8 @@ impl Tenant {
             limit: Limit::new(u64::MAX, 100),
             writeback: AtomicBool::new(true),
             parent: AtomicU16::new(0),
-            pages_out: AtomicU64::new(0),
-            written_back_pages: AtomicU64::new(0),
+            pages_read: AtomicU64::new(0),
+            before: Mutex::default(),
         }
     }
 }
@@ -253,18 +261,13 @@ impl Tenants {
         self.lineage(tenant).for_each(|(_, record)| record.limit.uncharge(bytes));
     }
 
+    /// The root's are what is left of the nodes'.
     #[inline]
-    pub(crate) fn count_out(&self, tenant: TenantId, pages: u64) {
+    pub(crate) fn count_read(&self, tenant: TenantId) {
         if tenant.0 != 0
             && let Some(record) = self.get(tenant)
         {
-            record.pages_out.fetch_add(pages, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn count_written_back(&self, tenant: TenantId) {
-        if let Some(record) = self.get(tenant) {
-            record.written_back_pages.fetch_add(1, Ordering::Relaxed);
+            record.pages_read.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -339,8 +342,7 @@ impl Zswap {
         record.limit.set(max, accept);
         record.parent.store(config.parent.0, Ordering::Relaxed);
         record.writeback.store(config.writeback, Ordering::Relaxed);
-        record.pages_out.store(0, Ordering::Relaxed);
-        record.written_back_pages.store(0, Ordering::Relaxed);
+        *record.before.lock().unwrap_or_else(PoisonError::into_inner) = self.flow_of(tenant, record);
         record.state.store(ALIVE, Ordering::Relaxed);
         Ok(())
     }
@@ -386,6 +388,14 @@ impl Zswap {
         Ok(())
     }
 
+    /// All that came to a tenant and left it, by whatever name it went.
+    fn flow_of(&self, tenant: TenantId, record: &Tenant) -> Flow {
+        let lists = (0..self.nodes.len()).filter_map(|node| self.lru.get(tenant, node));
+        let mut flow = lists.map(List::flow).fold(Flow::default(), Flow::plus);
+        flow.loaded += record.pages_read.load(Ordering::Relaxed);
+        flow
+    }
+
     fn alive(&self, tenant: TenantId) -> Result<&Tenant, TenantError> {
         if tenant.0 == 0 {
             return Err(TenantError::Root);
@@ -429,8 +439,10 @@ impl Zswap {
                     stats.charged_bytes = record.limit.used_pages();
                     stats.max_bytes = (max != u64::MAX).then_some(max);
                     stats.limit_hit = record.limit.hits();
-                    stats.pages_out = record.pages_out.load(Ordering::Relaxed);
-                    stats.written_back_pages = record.written_back_pages.load(Ordering::Relaxed);
+                    let before = *record.before.lock().unwrap_or_else(PoisonError::into_inner);
+                    let flow = self.flow_of(tenant, record).minus(before);
+                    (stats.pages_out, stats.pages_in) = (flow.stored, flow.loaded);
+                    stats.written_back_pages = flow.written_back;
                 }
                 stats
             })
@@ -441,8 +453,18 @@ impl Zswap {
                 stats[index].stored_pages += pages;
                 stats[index].object_bytes += bytes;
                 stats[index].node_object_bytes[node] += bytes;
+                stats[index].protected_pages += list.protected();
             }
         }
+        // All reads are counted by node, and those of tenants by tenant.
+        let root = &mut stats[0];
+        let lists = (0..self.nodes.len()).filter_map(|node| self.lru.get(TenantId(0), node));
+        let flow = lists.map(List::flow).fold(Flow::default(), Flow::plus);
+        let read: u64 = self.pages_read.iter().map(Striped::get).sum();
+        let by_tenants: u64 =
+            self.tenants.all().map(|(_, record)| record.pages_read.load(Ordering::Relaxed)).sum();
+        (root.pages_out, root.written_back_pages) = (flow.stored, flow.written_back);
+        root.pages_in = flow.loaded + read.saturating_sub(by_tenants);
         stats
     }
 }

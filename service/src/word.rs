@@ -2,7 +2,7 @@
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0..30 | entry id: 0 is none, [`ON_DEVICE`] a page that was written back, [`ZERO_PAGE`] a page of zeros; they have no entry |
+//! | 0..30 | entry id: 0 is none, [`ZERO_PAGE`] a page of zeros, [`on_device`] a page that was written back; they have no entry |
 //! | 30 | locked: the holder owns the page, its entry and its compressed bytes |
 //! | 31 | W: I/O of this slot's place on the swap device is in flight |
 //!
@@ -13,6 +13,7 @@
 
 use std::time::Instant;
 
+use crate::folio::TenantId;
 use crate::park::{ParkingLot, TimedOut};
 use crate::sync::{AtomicU32, Ordering};
 
@@ -22,25 +23,41 @@ const WRITEBACK: u32 = 1 << 31;
 
 /// The id of no entry.
 pub(crate) const EMPTY: u32 = 0;
-/// The id that stands for a page that the store has no more, because it wrote it to the swap device.
-pub(crate) const ON_DEVICE: u32 = 1;
+/// The id that stands for a page of zeros.
+pub(crate) const ZERO_PAGE: u32 = 1;
 /// The smallest id of an entry.
 pub(crate) const MIN_ID: u32 = 2;
 /// The largest id of an entry.
-pub(crate) const MAX_ID: u32 = ID - 1;
-/// The id that stands for a page of zeros.
-pub(crate) const ZERO_PAGE: u32 = ID;
+pub(crate) const MAX_ID: u32 = FIRST_ON_DEVICE - 1;
+/// The smallest id that stands for a page that the store has no more, because it is on the swap device.
+const FIRST_ON_DEVICE: u32 = ID + 1 - (1 << (16 + NODE_BITS));
+/// Bits of a node's index: there are at most 1024 nodes.
+const NODE_BITS: u32 = 10;
+
+/// The id that stands for a page on the swap device which this tenant had, with its bytes on the node of this index. A slot
+/// remembers that, so that who wants the page back tells whose list was too short for it.
+pub(crate) const fn on_device(tenant: TenantId, node: usize) -> u32 {
+    debug_assert!(node < 1 << NODE_BITS);
+    FIRST_ON_DEVICE + ((tenant.0 as u32) << NODE_BITS) + node as u32
+}
+
+/// What [`on_device`] was told.
+pub(crate) const fn evicted_from(id: u32) -> Option<(TenantId, usize)> {
+    match id.checked_sub(FIRST_ON_DEVICE) {
+        None => None,
+        Some(place) => Some((TenantId((place >> NODE_BITS) as u16), place as usize & ((1 << NODE_BITS) - 1))),
+    }
+}
+
+/// True for the ids that [`on_device`] gives.
+pub(crate) const fn is_on_device(id: u32) -> bool {
+    id >= FIRST_ON_DEVICE
+}
 
 /// True for the id of an entry.
 #[inline(always)]
 pub(crate) const fn is_entry(id: u32) -> bool {
     id.wrapping_sub(MIN_ID) <= MAX_ID - MIN_ID
-}
-
-/// True for the id of a page that the store holds.
-#[inline(always)]
-pub(crate) const fn is_page(id: u32) -> bool {
-    id >= MIN_ID
 }
 
 /// Looks this often before it parks; a store or load of one page takes longer than this anyway.
@@ -200,6 +217,18 @@ mod tests {
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_millis(20)
+    }
+
+    #[test]
+    fn slot_remembers_whose_page_is_on_the_device() {
+        for (tenant, node) in [(0, 0), (0, 1023), (7, 3), (65535, 0), (65535, 1023)] {
+            let id = on_device(TenantId(tenant), node);
+            assert!(is_on_device(id) && !is_entry(id) && id <= ID);
+            assert_eq!(evicted_from(id), Some((TenantId(tenant), node)));
+        }
+        for id in [EMPTY, ZERO_PAGE, MIN_ID, MAX_ID] {
+            assert!(!is_on_device(id) && evicted_from(id).is_none());
+        }
     }
 
     #[test]

@@ -11,13 +11,13 @@ use zfolio_accel::{Channels, ChannelsConfig, ForkGuard, Method, PAGE_SIZE, Topol
 
 use crate::claim::SlotGuard;
 use crate::config::{Config, Incompressible, Limit};
-use crate::counters::Counters;
+use crate::counters::{Counters, Striped};
 use crate::entry::EntrySlab;
 use crate::error::{NewError, SwapoffError, SwaponError};
 use crate::folio::TenantId;
 use crate::lazy_array::OutOfMemory;
 use crate::limit;
-use crate::lru::{List, Lru};
+use crate::lru::{Leaves, List, Lru};
 use crate::nodes::Nodes;
 use crate::park::{ParkingLot, TimedOut};
 use crate::reclaimer::Pressure;
@@ -43,6 +43,8 @@ pub struct Zswap {
     pub(crate) nodes: Nodes,
     pub(crate) channels: Channels,
     pub(crate) counters: Counters,
+    /// By node index: pages read that stayed.
+    pub(crate) pages_read: Box<[Striped]>,
     pub(crate) fork: Arc<ForkGuard>,
     pub(crate) max_compressed_len: usize,
     pub(crate) incompressible: Incompressible,
@@ -104,6 +106,7 @@ impl Zswap {
         let pool = ZsPool::new(arena, Homes::new(config.placement, nodes.substitutes()))
             .map_err(|OutOfMemory| NewError::OutOfMemory)?;
         let cursors = || -> Box<[AtomicU32]> { nodes.nids().iter().map(|_| AtomicU32::new(0)).collect() };
+        let pages_read = nodes.nids().iter().map(|_| Striped::default()).collect();
         let (reclaim_cursors, repair_cursors, recompress_cursors) = (cursors(), cursors(), cursors());
         Ok(Zswap {
             tree: Tree::new(),
@@ -116,6 +119,7 @@ impl Zswap {
             nodes,
             channels,
             counters: Counters::default(),
+            pages_read,
             fork,
             max_compressed_len: config.max_compressed_len,
             incompressible: config.incompressible,
@@ -173,7 +177,7 @@ impl Zswap {
             // Locked also when it looks vacant: a store may have it locked, and we not see that yet.
             let guard =
                 SlotGuard::lock(self, slot, deadline).map_err(|TimedOut| SwapoffError::Busy { entry })?;
-            guard.remove();
+            guard.remove(Leaves::Unwanted);
             slot.wait_for_writeback(&self.lot, deadline())
                 .map_err(|TimedOut| SwapoffError::WritebackPending { entry })
         })

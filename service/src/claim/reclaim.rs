@@ -9,10 +9,10 @@ use crate::claim::SlotGuard;
 use crate::counters::Counter;
 use crate::entry::{Contents, Entry};
 use crate::folio::SwapEntry;
-use crate::lru::Run;
+use crate::lru::{Leaves, Run};
 use crate::park::TimedOut;
 use crate::sync::Ordering;
-use crate::word::{ON_DEVICE, Slot};
+use crate::word::{Slot, is_on_device, on_device};
 use crate::zsmalloc::{CLASS_STEP, RawObject};
 use crate::zswap::Zswap;
 
@@ -117,7 +117,7 @@ impl DeviceIo<'_> {
             slot.unlock_after_io(&store.lot, id);
             return Ok(());
         }
-        match (old == ON_DEVICE, new == ON_DEVICE) {
+        match (is_on_device(old), is_on_device(new)) {
             (true, false) => store.counters.sub(Counter::OnDevicePages, 1),
             (false, true) => store.counters.add(Counter::OnDevicePages, 1),
             _ => {}
@@ -150,10 +150,11 @@ impl Writing<'_> {
             store.counters.add(Counter::ReclaimRaces, 1);
             return None;
         }
+        let tenant = writing.entry.tenant();
         let freed = store.release_for_reclaim(writing.id, writing.entry);
         store.counters.add(Counter::OnDevicePages, 1);
         store.counters.add(Counter::WrittenBackPages, 1);
-        slot.unlock_after_io(&store.lot, ON_DEVICE);
+        slot.unlock_after_io(&store.lot, on_device(tenant, freed.node));
         Some(freed)
     }
 }
@@ -254,11 +255,11 @@ impl Zswap {
         if node == home {
             entry.set_object(moved.into_raw(), codec, crc);
         } else {
-            self.lru_list((entry.tenant(), node)).remove(&self.slab, owner, entry, len);
+            self.lru_list((entry.tenant(), node)).remove(&self.slab, owner, entry, len, Leaves::Unwanted);
             entry.set_object(moved.into_raw(), codec, crc);
             let mut run = Run::default();
             run.push(owner, entry, len);
-            self.lru_list((entry.tenant(), home)).add(&self.slab, run);
+            self.lru_list((entry.tenant(), home)).adopt(&self.slab, run);
             self.counters.sub(Counter::MisplacedPages, 1);
             self.counters.sub(Counter::MisplacedBytes, len);
         }
@@ -279,8 +280,7 @@ impl Zswap {
         }
         let header = self.pool.header(object);
         let node = header.node();
-        self.tenants.count_written_back(entry.tenant());
-        self.unlist(id, entry, object, node);
+        self.unlist(id, entry, object, node, Leaves::WrittenBack);
         // SAFETY: the entry took over the object when it was staged, and is no more, so nobody frees it again; who
         // borrowed its bytes borrowed the guard of this slot.
         let released_pages = unsafe { self.pool.free_and_release(header, object) };

@@ -5,6 +5,7 @@ mod failure;
 mod model;
 mod nodes;
 mod placement;
+mod pressure;
 mod shrink;
 mod soak;
 mod swap;

@@ -436,6 +436,15 @@ impl Model {
         assert_eq!((stats.zero_pages, stats.same_filled_pages), (filled(true), filled(false)));
         assert_eq!((stats.pages_out, stats.pages_in), (self.pages_out, self.pages_in));
         assert_eq!((stats.corrupt_loads, stats.reject_busy), (0, 0));
+        let by_tenant = self.zswap.tenant_stats().into_iter().fold((0, 0, 0), |sum, stats| {
+            (sum.0 + stats.pages_out, sum.1 + stats.pages_in, sum.2 + stats.written_back_pages)
+        });
+        let by_node = stats.nodes.iter().fold((0, 0, 0), |sum, stats| {
+            (sum.0 + stats.pages_out, sum.1 + stats.pages_in, sum.2 + stats.written_back_pages)
+        });
+        assert_eq!(by_tenant, by_node);
+        assert_eq!(by_node.0 + stats.same_filled_pages_out, stats.pages_out);
+        assert_eq!(by_node.2, stats.written_back_pages);
     }
 
     fn finish(mut self) {
