@@ -67,6 +67,7 @@ pub use compact::{Compacted, Recompressed, Repaired};
 pub use config::{Config, Incompressible, Limit, Placement};
 pub use error::{InvalidateError, LoadError, NewError, ShrinkError, StoreError, SwapoffError, SwaponError};
 pub use folio::{Folio, FolioError, MAX_FOLIO_PAGES, SwapEntry, TenantId};
+pub use prometheus::Prometheus;
 pub use reclaimer::{Reclaimer, ReclaimerConfig};
 pub use shrink::{ShrinkBudget, Shrunk};
 pub use stats::{NodeStats, Stats};

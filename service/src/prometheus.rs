@@ -1,6 +1,6 @@
 //! The store's figures as Prometheus reads them: text, a line for each figure of the store, of a node, of a tenant.
 
-use std::fmt::Write;
+use std::fmt::{self, Write as _};
 
 use crate::stats::{NodeStats, Stats};
 use crate::tenant::TenantStats;
@@ -23,6 +23,11 @@ const FIGURES: &[Figure] = &[
     ("metadata_bytes", "gauge", "Bytes of bookkeeping.", |s| s.metadata_bytes),
     ("zswpout", "counter", "Pages stored.", |s| s.pages_out),
     ("zswpin", "counter", "Pages loaded or read.", |s| s.pages_in),
+    ("zswpout_same_filled", "counter", "Those stored that one word fills.", |s| s.same_filled_pages_out),
+    ("zswpin_same_filled", "counter", "Those loaded or read that one word fills.", |s| {
+        s.same_filled_pages_in
+    }),
+    ("zswpwb", "counter", "Pages written back.", |s| s.written_back_pages),
     ("written_back_pages", "counter", "Pages written back.", |s| s.written_back_pages),
     ("reject_reclaim_fail", "counter", "Writebacks that failed.", |s| s.reject_reclaim_fail),
     ("reclaim_races", "counter", "Writebacks of pages that were taken meanwhile.", |s| s.reclaim_races),
@@ -46,6 +51,11 @@ const NODE_FIGURES: &[NodeFigure] = &[
     ("node_pool_bytes", "gauge", "Bytes of the pool on the node.", |n| n.pool_bytes),
     ("node_warm_bytes", "gauge", "Bytes of it that are empty.", |n| n.warm_bytes),
     ("node_limit_hit", "counter", "How often the node's limit was hit.", |n| n.limit_hit),
+    ("node_zswpout", "counter", "Pages stored on the node.", |n| n.pages_out),
+    ("node_zswpin", "counter", "Pages loaded or read from the node.", |n| n.pages_in),
+    ("node_zswpwb", "counter", "Pages written back from the node.", |n| n.written_back_pages),
+    ("node_protected_pages", "gauge", "Pages that pressure leaves alone for now.", |n| n.protected_pages),
+    ("node_freeable_pages", "gauge", "What the shrinker counts.", |n| n.freeable_pages),
 ];
 
 type TenantFigure = (&'static str, &'static str, &'static str, fn(&TenantStats) -> Option<u64>);
@@ -55,82 +65,196 @@ const TENANT_FIGURES: &[TenantFigure] = &[
     ("tenant_object_bytes", "gauge", "Its compressed bytes.", |t| Some(t.object_bytes)),
     ("tenant_max_bytes", "gauge", "Its limit.", |t| t.max_bytes),
     ("tenant_limit_hit", "counter", "How often its limit was hit.", |t| Some(t.limit_hit)),
-    // The root's are not counted apart.
-    ("tenant_zswpout", "counter", "Its pages stored.", |t| (t.tenant.0 != 0).then_some(t.pages_out)),
-    ("tenant_written_back_pages", "counter", "Its pages written back.", |t| {
-        (t.tenant.0 != 0).then_some(t.written_back_pages)
+    ("tenant_zswpout", "counter", "Its pages stored.", |t| Some(t.pages_out)),
+    ("tenant_zswpin", "counter", "Its pages loaded or read.", |t| Some(t.pages_in)),
+    ("tenant_zswpwb", "counter", "Its pages written back.", |t| Some(t.written_back_pages)),
+    ("tenant_protected_pages", "gauge", "Its pages that pressure leaves alone for now.", |t| {
+        Some(t.protected_pages)
     }),
 ];
 
-/// The text so far, and the full name of the figure that it is at.
-struct Text {
-    text: String,
-    name: String,
+type TenantNodeFigure = (&'static str, &'static str, &'static str, fn(&TenantStats) -> &[u64]);
+
+const TENANT_NODE_FIGURES: &[TenantNodeFigure] =
+    &[("tenant_node_object_bytes", "gauge", "Compressed bytes of the tenant on the node.", |t| {
+        &t.node_object_bytes
+    })];
+
+/// Labels that samples have by themselves.
+const OWN_LABELS: [&str; 3] = ["node", "tenant", "cause"];
+
+/// The figures of stores at the time when they were added. [`Display`](fmt::Display) gives them in Prometheus' text
+/// format, by node and tenant where they are of one. Names that zswap has are its own, with `zfolio_` before them.
+///
+/// ```
+/// use zfolio::{Config, Prometheus, Zswap};
+///
+/// let zswap = Zswap::new(Config::default())?;
+/// let mut figures = Prometheus::new();
+/// figures.add(&zswap, &[("pool", "blocks")]);
+/// assert!(figures.to_string().contains("zfolio_stored_pages{pool=\"blocks\"} 0\n"));
+/// # Ok::<(), zfolio::NewError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Prometheus {
+    stores: Vec<Snapshot>,
 }
 
-impl Text {
-    fn figure(&mut self, name: &str, kind: &str, help: &str) {
-        self.name = format!("zfolio_{name}{}", if kind == "counter" { "_total" } else { "" });
-        let _ = writeln!(self.text, "# HELP {0} {help}\n# TYPE {0} {kind}", self.name);
+#[derive(Clone, Debug)]
+struct Snapshot {
+    /// Names, and values before they are escaped.
+    labels: Vec<(String, String)>,
+    stats: Stats,
+    tenants: Vec<TenantStats>,
+}
+
+impl Prometheus {
+    /// No store yet.
+    pub fn new() -> Prometheus {
+        Prometheus::default()
     }
 
-    fn value(&mut self, labels: &str, value: u64) {
-        let _ = writeln!(self.text, "{}{labels} {value}", self.name);
+    /// Takes down the figures of a store. Its samples have these labels, beside `node`, `tenant` and `cause`; an earlier
+    /// store of the same labels is replaced.
+    ///
+    /// What a name of a label must not have becomes `_`, and our own names get `store_` before them.
+    pub fn add(&mut self, zswap: &Zswap, labels: &[(&str, &str)]) {
+        let mut named: Vec<(String, String)> = Vec::new();
+        for (name, value) in labels {
+            let name = label_name(name);
+            named.retain(|(other, _)| *other != name);
+            named.push((name, (*value).to_owned()));
+        }
+        let snapshot = Snapshot { labels: named, stats: zswap.stats(), tenants: zswap.tenant_stats() };
+        match self.stores.iter_mut().find(|store| store.labels == snapshot.labels) {
+            Some(store) => *store = snapshot,
+            None => self.stores.push(snapshot),
+        }
+    }
+}
+
+fn label_name(name: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let name: String = name.chars().map(|c| if fits(c) { c } else { '_' }).collect();
+    if OWN_LABELS.contains(&&*name) {
+        format!("store_{name}")
+    } else if name.starts_with(|c: char| c.is_ascii_digit()) || name.is_empty() {
+        format!("_{name}")
+    } else {
+        name
+    }
+}
+
+impl fmt::Display for Prometheus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, kind, help, figure) in FIGURES {
+            let family = Family::begin(f, name, kind, help)?;
+            for store in &self.stores {
+                family.sample(f, store, &[], figure(&store.stats))?;
+            }
+        }
+        let help = "Pages done in software because the engine failed them.";
+        let family = Family::begin(f, "fallbacks", "counter", help)?;
+        for store in &self.stores {
+            let fallbacks = store.stats.fallbacks;
+            for (cause, count) in [
+                ("busy", fallbacks.busy),
+                ("page_fault", fallbacks.page_fault),
+                ("timed_out", fallbacks.timed_out),
+                ("bad_status", fallbacks.bad_status),
+                ("decode", fallbacks.decode),
+                ("crc_mismatch", fallbacks.crc_mismatch),
+                ("not_done", fallbacks.not_done),
+            ] {
+                family.sample(f, store, &[("cause", &cause)], count)?;
+            }
+        }
+        for (name, kind, help, figure) in NODE_FIGURES {
+            let family = Family::begin(f, name, kind, help)?;
+            for store in &self.stores {
+                for node in &store.stats.nodes {
+                    family.sample(f, store, &[("node", &node.nid)], figure(node))?;
+                }
+            }
+        }
+        for (name, kind, help, figure) in TENANT_FIGURES {
+            let family = Family::begin(f, name, kind, help)?;
+            for store in &self.stores {
+                for tenant in &store.tenants {
+                    if let Some(value) = figure(tenant) {
+                        family.sample(f, store, &[("tenant", &tenant.tenant.0)], value)?;
+                    }
+                }
+            }
+        }
+        for (name, kind, help, figure) in TENANT_NODE_FIGURES {
+            let family = Family::begin(f, name, kind, help)?;
+            for store in &self.stores {
+                for tenant in &store.tenants {
+                    for (node, value) in store.stats.nodes.iter().zip(figure(tenant)) {
+                        let labels: [Label<'_>; 2] = [("tenant", &tenant.tenant.0), ("node", &node.nid)];
+                        family.sample(f, store, &labels, *value)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+type Label<'l> = (&'l str, &'l dyn fmt::Display);
+
+/// What the lines of one figure begin with.
+struct Family(String);
+
+impl Family {
+    fn begin(f: &mut fmt::Formatter<'_>, name: &str, kind: &str, help: &str) -> Result<Family, fmt::Error> {
+        let name = format!("zfolio_{name}{}", if kind == "counter" { "_total" } else { "" });
+        writeln!(f, "# HELP {name} {help}\n# TYPE {name} {kind}")?;
+        Ok(Family(name))
+    }
+
+    fn sample(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        store: &Snapshot,
+        labels: &[Label<'_>],
+        value: u64,
+    ) -> fmt::Result {
+        f.write_str(&self.0)?;
+        let given = store.labels.iter().map(|(name, value)| (&**name, value as &dyn fmt::Display));
+        let mut before = '{';
+        for (name, value) in given.chain(labels.iter().copied()) {
+            write!(f, "{before}{name}=\"")?;
+            for c in value.to_string().chars() {
+                match c {
+                    '\\' => f.write_str("\\\\")?,
+                    '"' => f.write_str("\\\"")?,
+                    '\n' => f.write_str("\\n")?,
+                    c => f.write_char(c)?,
+                }
+            }
+            f.write_char('"')?;
+            before = ',';
+        }
+        let after = if before == ',' { "}" } else { "" };
+        writeln!(f, "{after} {value}")
     }
 }
 
 impl Zswap {
-    /// All figures in Prometheus' text format, by node and tenant where they are of one. Names that zswap has are
-    /// its own, with `zfolio_` before them.
+    /// All figures in Prometheus' text format: [`Prometheus`] of this store alone, without labels.
     pub fn prometheus(&self) -> String {
-        let stats = self.stats();
-        let mut text = Text { text: String::new(), name: String::new() };
-        for (name, kind, help, figure) in FIGURES {
-            text.figure(name, kind, help);
-            text.value("", figure(&stats));
-        }
-        text.figure("fallbacks", "counter", "Pages done in software because the engine failed them.");
-        let fallbacks = stats.fallbacks;
-        for (cause, count) in [
-            ("busy", fallbacks.busy),
-            ("page_fault", fallbacks.page_fault),
-            ("timed_out", fallbacks.timed_out),
-            ("bad_status", fallbacks.bad_status),
-            ("decode", fallbacks.decode),
-            ("crc_mismatch", fallbacks.crc_mismatch),
-            ("not_done", fallbacks.not_done),
-        ] {
-            text.value(&format!("{{cause=\"{cause}\"}}"), count);
-        }
-        for (name, kind, help, figure) in NODE_FIGURES {
-            text.figure(name, kind, help);
-            for node in &stats.nodes {
-                text.value(&format!("{{node=\"{}\"}}", node.nid), figure(node));
-            }
-        }
-        let tenants = self.tenant_stats();
-        for (name, kind, help, figure) in TENANT_FIGURES {
-            text.figure(name, kind, help);
-            for tenant in &tenants {
-                if let Some(value) = figure(tenant) {
-                    text.value(&format!("{{tenant=\"{}\"}}", tenant.tenant.0), value);
-                }
-            }
-        }
-        text.figure("tenant_node_object_bytes", "gauge", "Compressed bytes of the tenant on the node.");
-        for tenant in &tenants {
-            for (node, bytes) in stats.nodes.iter().zip(&tenant.node_object_bytes) {
-                let labels = format!("{{tenant=\"{}\",node=\"{}\"}}", tenant.tenant.0, node.nid);
-                text.value(&labels, *bytes);
-            }
-        }
-        text.text
+        let mut figures = Prometheus::new();
+        figures.add(self, &[]);
+        figures.to_string()
     }
 }
 
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use super::*;
     use crate::tests::{folio, store_with};
     use crate::{Config, TenantConfig, TenantId};
 
@@ -160,5 +284,21 @@ mod tests {
         assert!(text.contains("\nzfolio_stored_pages 1\n"), "{text}");
         assert!(text.contains("\nzfolio_tenant_stored_pages{tenant=\"3\"} 1\n"), "{text}");
         assert!(text.contains("\nzfolio_zswpout_total 1\n"), "{text}");
+    }
+
+    #[test]
+    fn labels_are_made_to_fit_and_a_store_is_told_of_once() {
+        let zswap = store_with(Config::default());
+        let mut figures = Prometheus::new();
+        figures.add(&zswap, &[("a", "x")]);
+        zswap.store(&folio(0, &[[1; 4096]])).unwrap();
+        figures.add(&zswap, &[("a", "x")]);
+        figures.add(&zswap, &[("node", "a\\b\"c\nd"), ("9 b", "1"), ("9_b", "2"), ("", "3")]);
+        let text = figures.to_string();
+        assert_eq!(text.lines().filter(|line| line.starts_with("zfolio_stored_pages")).count(), 2);
+        assert!(text.contains("\nzfolio_stored_pages{a=\"x\"} 1\n"), "{text}");
+        let odd =
+            "\nzfolio_node_stored_pages{store_node=\"a\\\\b\\\"c\\nd\",_9_b=\"2\",_=\"3\",node=\"0\"} 0\n";
+        assert!(text.contains(odd), "{text}");
     }
 }

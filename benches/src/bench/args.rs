@@ -16,7 +16,7 @@ use crate::os;
     args_conflicts_with_subcommands = true,
     after_help = "\
 Without --corpus the pages are the machine's own: live memory of a workload process, programs and shared objects,
-text files. Nothing needs to be installed, and nothing is written except --json's FILE.
+text files. Nothing needs to be installed, and nothing is written except --json's and --prometheus' FILE.
 
 Every round stores all pages, reads them all in order (the store keeps them) and loads them all in random order (the
 store gives them up). Each page that comes back is compared with its source, outside the timed part. The first round
@@ -98,6 +98,9 @@ pub(crate) struct BenchArgs {
     /// Write the results to this file as JSON lines too
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
+    /// Write the stores' own figures to this file in Prometheus' text format, each round anew while a store is full
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ab", "perturb"])]
+    pub(super) prometheus: Option<PathBuf>,
 }
 
 /// Benchmarks of another kind.

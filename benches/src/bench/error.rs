@@ -12,6 +12,7 @@ pub(crate) enum BenchError {
     Sides(String),
     Corpus(CorpusError),
     Json { path: PathBuf, error: io::Error },
+    Prometheus { path: PathBuf, error: io::Error },
     Resume { path: PathBuf, error: io::Error },
     Store(String),
     Threads(io::Error),
@@ -27,7 +28,9 @@ impl std::fmt::Display for BenchError {
         match self {
             Self::Sides(error) => f.write_str(error),
             Self::Corpus(error) => error.fmt(f),
-            Self::Json { path, error } => write!(f, "{} cannot be written: {error}", path.display()),
+            Self::Json { path, error } | Self::Prometheus { path, error } => {
+                write!(f, "{} cannot be written: {error}", path.display())
+            }
             Self::Resume { path, error } => {
                 write!(f, "a sweep cannot go on with {}: {error}", path.display())
             }

@@ -9,6 +9,7 @@ mod crew;
 mod device;
 mod engine;
 mod error;
+mod exposition;
 mod figures;
 mod jsonl;
 mod latency;
@@ -38,6 +39,7 @@ use self::args::{FolioChoice, Part, pins};
 use self::crew::Crew;
 use self::device::{BackendChoice, DeviceArgs};
 pub(crate) use self::error::BenchError;
+use self::exposition::Exposition;
 use self::figures::Summary;
 use self::jsonl::JsonLines;
 use self::layout::Layout;
@@ -169,6 +171,9 @@ pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, B
     if let Some(layouts) = args.perturb {
         return perturb::run(args, layouts, corpora, interrupt);
     }
+    let exposition_error =
+        |error| BenchError::Prometheus { path: args.prometheus.clone().unwrap_or_default(), error };
+    run.exposition = Exposition::create(args.prometheus.as_deref()).map_err(exposition_error)?;
     let mut json = JsonLines::new(args.json.as_deref().map(File::create).transpose().map_err(json_error)?);
     if let Some(sides) = &sides {
         return ab::run(sides, args, corpora, &mut json, interrupt);
@@ -182,11 +187,12 @@ pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, B
     if run.headed {
         printed &= crate::print(&table::footer(&setup)).is_ok();
     }
-    let faults = run.faults;
+    let (faults, exposition) = (run.faults, run.exposition);
     tell_faults(&faults);
     if faults.any() {
         return Ok(ExitCode::FAILURE);
     }
+    exposition.finish().map_err(exposition_error)?;
     if interrupt.raised() {
         return Ok(ExitCode::from(interrupt::EXIT_CODE));
     }
@@ -255,6 +261,7 @@ struct Run<'a> {
     interrupt: &'a Interrupt,
     progress: Progress,
     faults: Faults,
+    exposition: Exposition,
     /// The table's header is out.
     headed: bool,
     /// What stands before each line of progress.
@@ -267,7 +274,8 @@ type Measured<'a> = Vec<(Outcome<'a>, Summary)>;
 impl<'s> Run<'s> {
     fn new(setup: &'s Setup, interrupt: &'s Interrupt) -> Self {
         let (progress, before) = (Progress::new(), String::new());
-        Self { setup, interrupt, progress, faults: Faults::default(), headed: false, before }
+        let (faults, exposition) = (Faults::default(), Exposition::default());
+        Self { setup, interrupt, progress, faults, exposition, headed: false, before }
     }
 
     /// Measures one corpus and reports it; `false` when the report could not be printed.
@@ -354,7 +362,11 @@ impl<'s> Run<'s> {
                     self.before, corpus.name, variant.method, self.setup.rounds
                 );
                 let growth = &mut growths[index];
-                let round = round::run(number, crew, &variant.zswap, growth, &mut self.progress, &label);
+                let labels = [("corpus", &*corpus.name), ("codec", variant.method.name())];
+                let mut full = |zswap: &_| self.exposition.take(zswap, &labels);
+                let zswap = &variant.zswap;
+                let round =
+                    round::run_with(number, crew, zswap, growth, &mut self.progress, &label, &mut full);
                 json.round(self.setup, corpus, variant, &round)?;
                 outcomes[index].rounds.push(round);
             }

@@ -98,10 +98,26 @@ pub(crate) fn run<'a>(
     progress: &mut Progress,
     label: &str,
 ) -> Round {
+    run_with(number, crew, zswap, growth, progress, label, &mut |_| {})
+}
+
+/// The same, and calls `full` before the last pass, while the store has all pages.
+pub(crate) fn run_with<'a>(
+    number: u32,
+    crew: &Crew<'a>,
+    zswap: &'a Zswap,
+    growth: &mut Growth,
+    progress: &mut Progress,
+    label: &str,
+    full: &mut dyn FnMut(&Zswap),
+) -> Round {
     let arena = if number == 1 { Arena::Cold } else { Arena::Warm };
     let mut round =
         Round { number, arena, passes: Vec::new(), memory: Memory::default(), faults: Faults::default() };
     for pass in Pass::ALL {
+        if pass == Pass::Load {
+            full(zswap);
+        }
         let (time, faults) = growth.during(|| {
             crew.pass(pass, u64::from(number), zswap, progress, &format!("{label}, {}", verb(pass)))
         });
