@@ -26,8 +26,8 @@ mod timing;
 pub use capabilities::Capabilities;
 pub use clock::{Clock, thread_stopped, thread_time};
 pub use device::{
-    DeviceConfig, Mode, Model, ModelConfig, QueueConfig, QueueId, SharedMemory, SoftwareError, Stop,
-    Submitted,
+    Begun, Demand, DeviceConfig, Engines, Mode, Model, ModelConfig, QueueConfig, QueueId, SharedMemory,
+    SoftwareError, Stop, Submitted,
 };
 pub use execute::execute;
 pub use fault_plan::{FaultPlan, FaultPlanError, Injection, Rule, When};

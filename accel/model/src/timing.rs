@@ -5,6 +5,9 @@
 
 use idxd_sys::{Descriptor, flags, opcode};
 
+use crate::device::Demand;
+use crate::random::mix;
+
 /// Nanoseconds; all arithmetic of the model's time is in them.
 pub(crate) type Nanos = u64;
 
@@ -99,7 +102,7 @@ impl Timing {
     }
 
     /// What the `k`-th descriptor of one submission costs the submitter.
-    pub(crate) fn submission(&self, method: Method, k: usize) -> Nanos {
+    pub fn submission(&self, method: Method, k: usize) -> u64 {
         match method {
             Method::Enqcmd => self.enqcmd,
             Method::Movdir64b => self.movdir64b,
@@ -108,9 +111,30 @@ impl Timing {
         }
     }
 
+    /// When an engine that takes an op at `now` is idle again, and when the op's record is there. `path_free` is when
+    /// the data path is free.
+    pub(crate) fn serve(&self, now: Nanos, path_free: &mut Nanos, demand: &Demand<'_>) -> (Nanos, Nanos) {
+        let Demand { descriptor, output, slow, stall, remote, chance } = *demand;
+        let (engine, path) = self.service(descriptor, output);
+        *path_free = (*path_free).max(now) + path * slow;
+        let done = (now + engine * slow).max(*path_free) + stall;
+        let mut latency = self.base * slow + mix(chance ^ 0x6a69_7474) % (self.jitter + 1);
+        if remote {
+            let transfer = (done - now) * self.remote_percent / 100;
+            latency += latency * self.remote_percent / 100 + self.remote_base + transfer;
+        }
+        (done, done + latency)
+    }
+
+    /// What a page request takes; `chance` makes some of them slow.
+    pub fn page_request(&self, chance: u64) -> u64 {
+        let slowest = mix(chance).is_multiple_of(PAGE_REQUEST_TAIL_ONE_IN);
+        if slowest { self.page_request_tail } else { self.page_request }
+    }
+
     /// How long `descriptor` keeps an engine busy, and how long the device's data path.
     /// `output` is the size of its output, if known.
-    pub(crate) fn service(&self, descriptor: &Descriptor, output: Option<u32>) -> (Nanos, Nanos) {
+    pub fn service(&self, descriptor: &Descriptor, output: Option<u32>) -> (u64, u64) {
         let (bytes, rate) = match descriptor.opcode() {
             opcode::COMPRESS => (descriptor.src1_size, self.compress),
             // Output bytes count; a stream of unknown expansion is taken to fill its destination, and with the

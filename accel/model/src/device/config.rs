@@ -78,6 +78,14 @@ impl QueueConfig {
         }
     }
 
+    /// How many descriptors may wait in it before it refuses or loses the next.
+    pub fn capacity(&self) -> usize {
+        match self.mode {
+            Mode::Shared => self.threshold.min(self.size),
+            Mode::Dedicated => self.size,
+        }
+    }
+
     /// A dedicated queue of `size` entries in group 0, otherwise as [`QueueConfig::shared`].
     pub fn dedicated(size: usize) -> QueueConfig {
         QueueConfig { mode: Mode::Dedicated, threshold: 0, ..QueueConfig::shared(size) }

@@ -8,6 +8,7 @@
 //! its record is due: what it reads is what is there then.
 
 mod config;
+mod engines;
 mod queue;
 mod state;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use config::{DeviceConfig, Mode, ModelConfig, QueueConfig, QueueId};
+pub use engines::{Begun, Demand, Engines};
 use idxd_sys::Descriptor;
 pub use queue::SoftwareError;
 use state::State;

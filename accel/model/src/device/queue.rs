@@ -64,21 +64,27 @@ pub(super) enum Accepted {
     Disabled,
 }
 
-pub(super) struct Queue {
+/// A queue of ops of some kind.
+pub(super) struct Queue<T> {
     pub(super) id: QueueId,
     pub(super) config: QueueConfig,
     pub(super) enabled: bool,
     /// Entries taken: a descriptor has one until an engine takes it.
-    pub(super) waiting: VecDeque<Op>,
+    pub(super) waiting: VecDeque<T>,
     /// Descriptors an engine has, or whose record is still to come.
     pub(super) in_flight: usize,
     /// How long it has been passed over, weighted by priority.
     credit: i64,
 }
 
-impl Queue {
-    pub(super) fn new(id: QueueId, config: QueueConfig) -> Queue {
+impl<T> Queue<T> {
+    pub(super) fn new(id: QueueId, config: QueueConfig) -> Queue<T> {
         Queue { id, enabled: config.enabled, config, waiting: VecDeque::new(), in_flight: 0, credit: 0 }
+    }
+
+    /// Whether an entry is free for a submitter.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() < self.config.capacity()
     }
 
     /// Whether there is room, and what becomes of a descriptor if not; `full` makes it look full. With `posted`
@@ -91,11 +97,7 @@ impl Queue {
                 Accepted::Disabled
             };
         }
-        let limit = match self.config.mode {
-            Mode::Shared => self.config.threshold.min(self.config.size),
-            Mode::Dedicated => self.config.size,
-        };
-        if !full && self.waiting.len() < limit {
+        if !full && self.has_room() {
             return Accepted::Taken;
         }
         match self.config.mode {
@@ -107,7 +109,7 @@ impl Queue {
 
 /// The queue of `queues` that an idle engine of `group` serves next: smooth weighted round robin by priority
 /// among those where something waits.
-pub(super) fn next_to_serve(queues: &mut [Queue], group: usize) -> Option<&mut Queue> {
+pub(super) fn next_to_serve<T>(queues: &mut [Queue<T>], group: usize) -> Option<&mut Queue<T>> {
     let mut total = 0;
     let mut best: Option<usize> = None;
     for index in 0..queues.len() {

@@ -6,13 +6,13 @@ use std::collections::BinaryHeap;
 use idxd_sys::{CompletionRecord, Descriptor, flags, opcode, status};
 
 use super::config::{ModelConfig, QueueId};
-use super::queue::{Accepted, Iotlb, Op, Queue, SoftwareError, next_to_serve};
+use super::engines::{Begun, Demand, Engines};
+use super::queue::{Accepted, Op, Queue, SoftwareError};
 use super::{Stop, Submitted};
 use crate::clock::Clock;
 use crate::fault_plan::{Effects, Refusal, Rules, Verdict};
-use crate::random::mix;
 use crate::replay::Table;
-use crate::timing::{Method, Nanos, PAGE_REQUEST_TAIL_ONE_IN};
+use crate::timing::{Method, Nanos};
 use crate::{Capabilities, Memory, Summary, Timing, execute};
 
 /// How far one step goes where nothing happens: a fraction of any sensible deadline, so that a late record does not
@@ -22,12 +22,7 @@ const LONGEST_STEP: Nanos = 10_000;
 struct Device {
     capabilities: Capabilities,
     remote: bool,
-    queues: Vec<Queue>,
-    /// Idle engines of each group.
-    idle: Vec<usize>,
-    /// When the data path that all engines share is free again.
-    path_free: Nanos,
-    iotlb: Iotlb,
+    engines: Engines<Op>,
 }
 
 /// What happens at a time. Ordered by time, then by the order in which it was planned.
@@ -85,12 +80,7 @@ impl State {
         let devices = config.devices.iter().enumerate().map(|(number, device)| Device {
             capabilities: device.capabilities,
             remote: config.cpu_nid.is_some_and(|nid| nid != device.nid),
-            queues: (device.queues.iter().enumerate())
-                .map(|(queue, config)| Queue::new(QueueId::new(number as u16, queue as u16), config.clone()))
-                .collect(),
-            idle: device.groups.clone(),
-            path_free: 0,
-            iotlb: Iotlb::default(),
+            engines: Engines::new(number as u16, device),
         });
         State {
             now: 0,
@@ -109,12 +99,12 @@ impl State {
         self.now
     }
 
-    pub(super) fn queue(&self, id: QueueId) -> Option<&Queue> {
-        self.devices.get(usize::from(id.device))?.queues.get(usize::from(id.queue))
+    pub(super) fn queue(&self, id: QueueId) -> Option<&Queue<Op>> {
+        self.devices.get(usize::from(id.device))?.engines.queues.get(usize::from(id.queue))
     }
 
-    pub(super) fn queue_mut(&mut self, id: QueueId) -> Option<&mut Queue> {
-        self.devices.get_mut(usize::from(id.device))?.queues.get_mut(usize::from(id.queue))
+    pub(super) fn queue_mut(&mut self, id: QueueId) -> Option<&mut Queue<Op>> {
+        self.devices.get_mut(usize::from(id.device))?.engines.queues.get_mut(usize::from(id.queue))
     }
 
     pub(super) fn summary(&self) -> Summary {
@@ -125,8 +115,11 @@ impl State {
 
     /// When something is to happen that anyone can see, or that has to be known to tell; `Nanos::MAX`: never.
     pub(super) fn next_due(&self) -> Nanos {
-        let waiting =
-            self.devices.iter().flat_map(|device| &device.queues).any(|queue| !queue.waiting.is_empty());
+        let waiting = self
+            .devices
+            .iter()
+            .flat_map(|device| &device.engines.queues)
+            .any(|queue| !queue.waiting.is_empty());
         let due = self.events.iter().filter(|Reverse(event)| match event.what {
             What::EngineIdle { .. } => waiting,
             What::Completion(_) | What::Record { .. } => true,
@@ -207,7 +200,7 @@ impl State {
             self.abort(id);
         }
         if effects.disable_device {
-            let queues = self.devices[usize::from(id.device)].queues.len();
+            let queues = self.devices[usize::from(id.device)].engines.queues.len();
             (0..queues).for_each(|queue| _ = self.abort(QueueId::new(id.device, queue as u16)));
         }
         Ok(())
@@ -224,43 +217,32 @@ impl State {
 
     /// Gives idle engines of `device` what waits for them.
     fn dispatch(&mut self, device: u16) {
-        let Device { queues, idle, path_free, iotlb, remote, .. } = &mut self.devices[usize::from(device)];
+        let Device { engines, remote, .. } = &mut self.devices[usize::from(device)];
         let timing = &self.timing;
-        for (group, idle) in idle.iter_mut().enumerate() {
-            while *idle > 0 {
-                let Some(queue) = next_to_serve(queues, group) else { break };
-                let op = queue.waiting.pop_front().expect("a queue is served when something waits in it");
-                queue.in_flight += 1;
-                *idle -= 1;
-                let Effects { late, slow, extra, page_requests, .. } = op.effects;
-                let slow = u64::from(slow.max(1));
-                let output = op.answer.as_ref().map(|answer| answer.record.output_size);
-                let (engine, path) = timing.service(&op.descriptor, output);
-                let stall =
-                    iotlb.translate(&op.descriptor, timing.iotlb_pages, timing.iotlb_miss) + extra + {
-                        let slowest = mix(self.seq).is_multiple_of(PAGE_REQUEST_TAIL_ONE_IN);
-                        let one = if slowest { timing.page_request_tail } else { timing.page_request };
-                        u64::from(page_requests) * one
-                    };
-                *path_free = (*path_free).max(self.now) + path * slow;
-                let done = (self.now + engine * slow).max(*path_free) + stall;
-                let jitter = mix(self.seq ^ 0x6a69_7474) % (timing.jitter + 1);
-                let mut latency = timing.base * slow + jitter;
-                if *remote {
-                    let transfer = (done - self.now) * timing.remote_percent / 100;
-                    latency += latency * timing.remote_percent / 100 + timing.remote_base + transfer;
+        loop {
+            let chance = self.seq;
+            let begun = engines.begin(self.now, timing, |op| {
+                let Effects { slow, extra, page_requests, .. } = op.effects;
+                Demand {
+                    output: op.answer.as_ref().map(|answer| answer.record.output_size),
+                    slow: u64::from(slow.max(1)),
+                    stall: extra + u64::from(page_requests) * timing.page_request(chance),
+                    remote: *remote,
+                    chance,
+                    ..Demand::of(&op.descriptor)
                 }
-                self.seq += 2;
-                let idle_again =
-                    Event { at: done, seq: self.seq - 1, what: What::EngineIdle { device, group } };
-                let completion = Event {
-                    at: (done + latency).saturating_add(late),
-                    seq: self.seq,
-                    what: What::Completion(Box::new(op)),
-                };
-                self.events.push(Reverse(idle_again));
-                self.events.push(Reverse(completion));
-            }
+            });
+            let Some(Begun { op, group, idle_at, record_at }) = begun else { return };
+            self.seq += 2;
+            let idle_again =
+                Event { at: idle_at, seq: self.seq - 1, what: What::EngineIdle { device, group } };
+            let completion = Event {
+                at: record_at.saturating_add(op.effects.late),
+                seq: self.seq,
+                what: What::Completion(Box::new(op)),
+            };
+            self.events.push(Reverse(idle_again));
+            self.events.push(Reverse(completion));
         }
     }
 
@@ -288,7 +270,7 @@ impl State {
         while let Some(event) = self.next_until(Nanos::MAX) {
             self.happen(memory, event);
         }
-        self.devices.iter().flat_map(|device| &device.queues).all(|queue| queue.waiting.is_empty())
+        self.devices.iter().flat_map(|device| &device.engines.queues).all(|queue| queue.waiting.is_empty())
     }
 
     /// Makes all writes of records happen that are complete already.
@@ -318,7 +300,7 @@ impl State {
         self.now = self.now.max(event.at);
         match event.what {
             What::EngineIdle { device, group } => {
-                self.devices[usize::from(device)].idle[group] += 1;
+                self.devices[usize::from(device)].engines.idle_again(group);
                 self.dispatch(device);
                 false
             }
@@ -389,7 +371,7 @@ impl State {
     /// The record of `op`, whose output is written here.
     fn execute(&self, memory: &dyn Memory, op: &Op) -> CompletionRecord {
         let device = &self.devices[usize::from(op.queue.device)];
-        let queue = &device.queues[usize::from(op.queue.queue)];
+        let queue = &device.engines.queues[usize::from(op.queue.queue)];
         let descriptor = &op.descriptor;
         let code = descriptor.opcode();
         let failed = |status| CompletionRecord { status, ..CompletionRecord::default() };
