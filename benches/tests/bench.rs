@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use support::{PAGE, Ran, end, json_lines, mixed_pages, signal, start, wait_until, zfolio};
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "corpus",
     "codec",
     "backend",
     "folio_bytes",
     "threads",
     "window",
+    "policy",
     "pages",
     "store_pages_per_s",
     "load_pages_per_s",
@@ -51,6 +52,14 @@ fn bench(corpus: &Path, more: &[&str]) -> (Ran, Vec<Value>) {
     assert_eq!(ran.stderr, "", "no progress in a pipe");
     assert!(ran.stdout.lines().all(|line| line.chars().count() <= 120), "{}", ran.stdout);
     (ran, json_lines(&json))
+}
+
+#[test]
+fn policy_is_told_and_recorded() {
+    let (_dir, path) = corpus(300);
+    let (ran, lines) = bench(&path, &["--rounds", "1", "--codec", "lz4", "--policy", "dense"]);
+    assert!(ran.stdout.contains("policy dense"), "{}", ran.stdout);
+    assert!(lines.iter().all(|line| line["policy"] == "dense"), "{lines:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use zfolio_accel::MAX_WINDOW;
 
 use super::device::{BackendChoice, DeviceArgs};
-use super::variant::CodecChoice;
+use super::variant::{CodecChoice, PolicyChoice};
 use super::{MAX_PAGES, engine, latency, plan, sweep};
 use crate::os;
 
@@ -61,6 +61,9 @@ pub(crate) struct BenchArgs {
     /// Pages in flight at once [default: the store's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_WINDOW as u64))]
     pub(super) window: Option<u64>,
+    /// Where compressed pages may lie
+    #[arg(long, value_enum, default_value = "prefer")]
+    pub(super) policy: PolicyChoice,
     /// Threads, each with slots of its own
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(super) threads: u64,

@@ -150,6 +150,7 @@ pub(super) fn begin(kind: &str, setup: &Setup, corpus: &Corpus, variant: &Varian
     line.add("folio_bytes", setup.folio_pages * 4096);
     line.add("threads", setup.threads);
     line.add("window", setup.window);
+    line.add("policy", setup.policy.name());
     line.add("rounds", setup.rounds);
     line.add("pinned_cpus", if setup.pins.is_empty() { Value::Null } else { json!(setup.pins) });
     line.add("library_versions", libraries(variant));

@@ -44,7 +44,7 @@ use self::figures::Summary;
 use self::jsonl::JsonLines;
 use self::layout::Layout;
 use self::round::{Growth, Round};
-use self::variant::{CodecChoice, Variant};
+use self::variant::{CodecChoice, PolicyChoice, Variant};
 use self::worker::{Faults, Worker};
 use crate::corpus::{Corpus, CorpusError, builtin};
 use crate::interrupt::{self, Interrupt};
@@ -77,6 +77,7 @@ pub(crate) struct Setup {
     device: DeviceArgs,
     folio_pages: u32,
     window: usize,
+    policy: PolicyChoice,
     threads: usize,
     /// The CPU of each thread; empty when they run where they like.
     pins: Vec<usize>,
@@ -116,6 +117,7 @@ impl Setup {
             device: args.device.clone(),
             folio_pages: args.folio.pages(),
             window: args.window.map_or(Config::default().window, |window| window as usize),
+            policy: args.policy,
             threads: args.threads as usize,
             pins,
             rounds: args.rounds,

@@ -23,7 +23,7 @@ pub(crate) fn header(setup: &Setup, outcome: &Outcome<'_>) -> String {
          machine   {}\n\
          backend   {}\n\
          {}codec     {}\n\
-         setup     folios of {}, window {}{}, {}, {}{}\n\
+         setup     folios of {}, window {}{}{}, {}, {}{}\n\
          kernel    {}{}\n\
          figures   median [min..max] over rounds; every byte that came back was compared with its source\n{}",
         env!("CARGO_PKG_VERSION"),
@@ -36,6 +36,10 @@ pub(crate) fn header(setup: &Setup, outcome: &Outcome<'_>) -> String {
         folio(setup.folio_pages),
         setup.window,
         if variant.backend == "software" { " (software does one page at a time)" } else { "" },
+        match setup.policy.name() {
+            "prefer" => String::new(),
+            policy => format!(", policy {policy}"),
+        },
         plural(setup.threads as u64, "thread"),
         plural(u64::from(setup.rounds), "round"),
         if setup.codec.is_none() { ", codecs interleaved" } else { "" },

@@ -1,6 +1,6 @@
 //! A store to measure: one method of compressing, with the rest of the configuration alike.
 
-use zfolio::{Config, Limit, Zswap};
+use zfolio::{Config, Limit, Placement, Zswap};
 use zfolio_accel::{Method, PAGE_SIZE, Topology};
 
 use super::worker::SWAP_TYPE;
@@ -39,6 +39,35 @@ impl CodecChoice {
             Self::VwDense => Some(Method::VwDense),
             Self::PerPage => Some(Method::PerPage),
             Self::Auto => None,
+        }
+    }
+}
+
+/// What `--policy` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PolicyChoice {
+    /// On the page's node, elsewhere while that has no memory
+    Prefer,
+    /// On the page's node or nowhere
+    Bind,
+    /// In any hole of the size, on the page's node first
+    Dense,
+}
+
+impl PolicyChoice {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Prefer => "prefer",
+            Self::Bind => "bind",
+            Self::Dense => "dense",
+        }
+    }
+
+    fn placement(self) -> Placement {
+        match self {
+            Self::Prefer => Placement::Prefer,
+            Self::Bind => Placement::Bind,
+            Self::Dense => Placement::Dense,
         }
     }
 }
@@ -89,6 +118,7 @@ impl Variant {
             method,
             window: setup.window,
             max_pool,
+            placement: setup.policy.placement(),
             warm_bytes,
             ..Config::default()
         };
