@@ -10,10 +10,11 @@
 mod decode;
 mod encode;
 mod planes;
+mod search;
 
 use std::arch::x86_64::{
     __m128i, __m256i, __m512i, _mm_loadu_si128, _mm_storeu_si128, _mm256_loadu_si256, _mm256_storeu_si256,
-    _mm512_i32gather_epi32, _mm512_i32scatter_epi32, _mm512_loadu_si512, _mm512_storeu_si512,
+    _mm512_loadu_si512, _mm512_storeu_si512,
 };
 
 use self::decode::DecodeSpace;
@@ -170,52 +171,6 @@ unsafe fn store_quarter<T: Copy, const N: usize>(to: &mut [T; N], at: usize, val
     debug_assert!(at * size_of::<T>() + 16 <= size_of::<[T; N]>());
     // SAFETY: the caller's duty; any alignment will do.
     unsafe { _mm_storeu_si128(to.as_mut_ptr().add(at).cast(), value) }
-}
-
-/// The words of `from` at sixteen byte offsets behind `base`.
-///
-/// # Safety
-/// Each ends within `from`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn gather_bytes<const N: usize>(from: &[u8; N], base: usize, offsets: __m512i) -> __m512i {
-    debug_assert!(lanes(offsets).iter().all(|&offset| base + offset as usize + 4 <= N));
-    // SAFETY: the caller's duty; any alignment will do.
-    unsafe { _mm512_i32gather_epi32::<1>(offsets, from.as_ptr().add(base).cast()) }
-}
-
-/// Sixteen entries of `table`.
-///
-/// # Safety
-/// The indices are below `N`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn gather_entries<const N: usize>(table: &[u32; N], indices: __m512i) -> __m512i {
-    debug_assert!(lanes(indices).iter().all(|&index| (index as usize) < N));
-    // SAFETY: the caller's duty.
-    unsafe { _mm512_i32gather_epi32::<4>(indices, table.as_ptr().cast()) }
-}
-
-/// Writes sixteen entries of `table`; where indices are equal, the highest lane stays.
-///
-/// # Safety
-/// The indices are below `N`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn scatter_entries<const N: usize>(table: &mut [u32; N], indices: __m512i, values: __m512i) {
-    debug_assert!(lanes(indices).iter().all(|&index| (index as usize) < N));
-    // SAFETY: the caller's duty. The CPU writes in the order of the lanes.
-    unsafe { _mm512_i32scatter_epi32::<4>(table.as_mut_ptr().cast(), indices, values) }
-}
-
-/// The lanes as numbers, for assertions.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn lanes(vector: __m512i) -> [u32; 16] {
-    let mut lanes = [0_u32; 16];
-    // SAFETY: 64 bytes to 64 bytes.
-    unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), vector) };
-    lanes
 }
 
 /// The low `count` bits, for `count` up to 64.

@@ -6,7 +6,7 @@
 use super::format::{BLOCK, BLOCKS, CODED_MIN, Header, LANES, PAGE, WORDS};
 use super::parse::{Chosen, Found};
 use super::planes;
-use super::search::{self, Search, TABLE};
+use super::search::{self, Search, TABLE, TOGETHER};
 use super::sections::Sections;
 
 /// Zeroes in front of the page, as far as any distance reaches, and behind it, as far as a vector does.
@@ -35,7 +35,7 @@ impl Workspace {
 
     /// The word at a byte position of the page.
     #[inline(always)]
-    fn word(&self, at: usize) -> u32 {
+    pub(super) fn word(&self, at: usize) -> u32 {
         let at = FRONT + at;
         u32::from_le_bytes([self.window[at], self.window[at + 1], self.window[at + 2], self.window[at + 3]])
     }
@@ -46,10 +46,12 @@ pub(super) fn encode<S: Search>(work: &mut Workspace, page: &[u8; PAGE], dst: &m
     work.window[FRONT..FRONT + PAGE].copy_from_slice(page);
     work.by_upper.fill(0);
     work.by_word.fill(0);
-    for first in (0..BLOCKS).step_by(S::TOGETHER) {
-        let blocks = first..first + S::TOGETHER;
+    for first in (0..BLOCKS).step_by(TOGETHER) {
+        let blocks = first..first + TOGETHER;
         blocks.clone().for_each(|block| look_up::<S>(work, block));
-        blocks.for_each(|block| remember::<S>(work, block));
+        for offset in (0..S::OFFSETS).rev() {
+            blocks.clone().for_each(|block| remember::<S>(work, block, offset));
+        }
     }
     let Workspace { window, found, chosen, .. } = work;
     let compare = |block: usize, distance: usize| {
@@ -96,22 +98,16 @@ fn look_up<S: Search>(work: &mut Workspace, block: usize) {
     work.found.same[block] = same & close & close << 1;
 }
 
-/// Enters a block's words into the tables; of words with one hash the last stays.
-fn remember<S: Search>(work: &mut Workspace, block: usize) {
-    // Nothing follows the last block.
-    if block == BLOCKS - 1 {
-        return;
-    }
-    for offset in (0..S::OFFSETS).rev() {
-        for lane in 0..LANES {
-            let at = block * BLOCK + 4 * lane + offset;
-            let word = work.word(at);
-            if S::WHOLE_WORDS {
-                work.by_word[search::hash(word)] = at as u32;
-            }
-            if offset == 0 || S::UPPER_AT_ALL_OFFSETS {
-                work.by_upper[search::hash(word >> 8)] = at as u32;
-            }
+/// Enters a block's words, so many bytes on, into the tables; of words with one hash the last stays.
+fn remember<S: Search>(work: &mut Workspace, block: usize, offset: usize) {
+    for lane in 0..LANES {
+        let at = block * BLOCK + 4 * lane + offset;
+        let word = work.word(at);
+        if S::WHOLE_WORDS {
+            work.by_word[search::hash(word)] = at as u32;
+        }
+        if offset == 0 || S::UPPER_AT_ALL_OFFSETS {
+            work.by_upper[search::hash(word >> 8)] = at as u32;
         }
     }
 }

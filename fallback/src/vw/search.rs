@@ -7,6 +7,10 @@ pub(super) const TABLE: usize = 1024;
 pub(super) const HASH_SHIFT: u32 = 22;
 pub(super) const HASH_FACTOR: u32 = 0x9e37_79b1;
 
+/// Blocks whose sources are looked up before any of them is remembered: where a table is written and read again at
+/// once, the CPU guesses wrongly that the read need not wait.
+pub(super) const TOGETHER: usize = 4;
+
 /// The entry of a word, or of its upper three bytes.
 #[inline(always)]
 pub(super) fn hash(key: u32) -> usize {
@@ -21,15 +25,13 @@ pub(super) trait Search {
     const OFFSETS: usize;
     /// With `OFFSETS`: by their upper bytes too.
     const UPPER_AT_ALL_OFFSETS: bool;
-    /// Blocks whose sources are looked up before any of them is remembered.
-    const TOGETHER: usize;
 
     /// [`parse`] with so many rounds.
     fn parse(found: &Found, chosen: &mut Chosen, compare: impl FnMut(usize, usize) -> (u32, u32));
 }
 
 macro_rules! level {
-    ($(#[$doc:meta])* $name:ident: $whole:literal, $offsets:literal, $upper:literal, $together:literal, $rounds:literal) => {
+    ($(#[$doc:meta])* $name:ident: $whole:literal, $offsets:literal, $upper:literal, $rounds:literal) => {
         $(#[$doc])*
         pub(super) struct $name;
 
@@ -37,7 +39,6 @@ macro_rules! level {
             const WHOLE_WORDS: bool = $whole;
             const OFFSETS: usize = $offsets;
             const UPPER_AT_ALL_OFFSETS: bool = $upper;
-            const TOGETHER: usize = $together;
 
             #[inline(always)]
             fn parse(found: &Found, chosen: &mut Chosen, compare: impl FnMut(usize, usize) -> (u32, u32)) {
@@ -49,13 +50,13 @@ macro_rules! level {
 
 level!(
     /// One table of aligned words.
-    Fast: false, 1, false, 4, 1
+    Fast: false, 1, false, 1
 );
 level!(
     /// Two tables of aligned words.
-    Standard: true, 1, false, 2, 2
+    Standard: true, 1, false, 2
 );
 level!(
     /// Sources at any byte.
-    Dense: true, 4, false, 1, 3
+    Dense: true, 4, false, 3
 );

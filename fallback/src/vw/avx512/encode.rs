@@ -7,10 +7,11 @@ use std::arch::x86_64::*;
 
 use super::super::encode::{FRONT, Workspace};
 use super::super::format::{BLOCK, BLOCKS, CODED_MIN, Header, PAGE, WORDS};
-use super::super::search::{HASH_FACTOR, HASH_SHIFT, Search};
+use super::super::search::Search;
 use super::super::sections::Sections;
 use super::planes::{self, PlaneSpace};
-use super::{gather_bytes, gather_entries, load, poke, scatter_entries, store, store_half, store_quarter};
+use super::search::{self, SearchSpace};
+use super::{load, poke, store, store_half, store_quarter};
 
 /// Where the sections grow; each with room for a vector at its longest.
 #[repr(C, align(64))]
@@ -24,6 +25,7 @@ pub(super) struct EncodeSpace {
     far: [u8; WORDS / 2 + 16],
     exact: [u8; WORDS / 8 + 8],
     planes: PlaneSpace,
+    search: SearchSpace,
 }
 
 impl EncodeSpace {
@@ -36,6 +38,7 @@ impl EncodeSpace {
         far: [0; WORDS / 2 + 16],
         exact: [0; WORDS / 8 + 8],
         planes: PlaneSpace::EMPTY,
+        search: SearchSpace::EMPTY,
     };
 }
 
@@ -52,23 +55,7 @@ pub(super) fn encode<S: Search>(
         // SAFETY: 64 blocks are the page; the window has it after FRONT bytes.
         unsafe { store(&mut work.window, FRONT + block * BLOCK, load(page, block * BLOCK)) };
     }
-    work.by_upper.fill(0);
-    if S::WHOLE_WORDS {
-        work.by_word.fill(0);
-    }
-    for first in (0..BLOCKS).step_by(S::TOGETHER) {
-        // All gathers from the tables first: each takes long, and none waits for another.
-        let mut candidates = [Candidates::none(); 4];
-        for (candidates, block) in candidates.iter_mut().zip(first..first + S::TOGETHER) {
-            *candidates = look_up::<S>(work, block);
-        }
-        for (candidates, block) in candidates.iter().zip(first..first + S::TOGETHER) {
-            compare_sources::<S>(work, block, candidates);
-        }
-        for block in first..first + S::TOGETHER {
-            remember::<S>(work, block);
-        }
-    }
+    search::search::<S>(work, &mut space.search);
     let Workspace { window, found, chosen, .. } = work;
     let upper = _mm512_set1_epi32(!0xff);
     let compare = |block: usize, distance: usize| {
@@ -82,111 +69,6 @@ pub(super) fn encode<S: Search>(
     };
     S::parse(found, chosen, compare);
     write(work, space, dst)
-}
-
-/// The table entries of words, or of their upper bytes.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn hash(keys: __m512i) -> __m512i {
-    _mm512_srli_epi32::<HASH_SHIFT>(_mm512_mullo_epi32(keys, _mm512_set1_epi32(HASH_FACTOR as i32)))
-}
-
-/// A block's words, and where the tables say their like was.
-#[derive(Clone, Copy)]
-struct Candidates {
-    words: __m512i,
-    by_upper: __m512i,
-    by_word: __m512i,
-}
-
-impl Candidates {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn none() -> Candidates {
-        let none = _mm512_setzero_si512();
-        Candidates { words: none, by_upper: none, by_word: none }
-    }
-}
-
-/// Looks a block's words up in the tables.
-#[inline]
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
-)]
-fn look_up<S: Search>(work: &Workspace, block: usize) -> Candidates {
-    // SAFETY: blocks are in the window.
-    let words = unsafe { load(&work.window, FRONT + block * BLOCK) };
-    let position = _mm512_set1_epi32(PAGE as i32 - 1);
-    // SAFETY: hashes have ten bits, as the tables' indices do.
-    let (by_upper, by_word) = unsafe {
-        let by_upper = gather_entries(&work.by_upper, hash(_mm512_srli_epi32::<8>(words)));
-        let by_word = if S::WHOLE_WORDS { gather_entries(&work.by_word, hash(words)) } else { by_upper };
-        (by_upper, by_word)
-    };
-    let (by_upper, by_word) = (_mm512_and_si512(by_upper, position), _mm512_and_si512(by_word, position));
-    Candidates { words, by_upper, by_word }
-}
-
-/// Finds the sources of a block's words.
-#[inline]
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
-)]
-fn compare_sources<S: Search>(work: &mut Workspace, block: usize, candidates: &Candidates) {
-    let Candidates { words, by_upper, by_word } = *candidates;
-    let start = block * BLOCK;
-    let lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    let places = _mm512_add_epi32(_mm512_set1_epi32(start as i32), _mm512_slli_epi32::<2>(lane));
-    // As signed numbers: none is at or below -4, so the first block has no sources.
-    let last = _mm512_set1_epi32(start as i32 - 4);
-    let mut sources = by_upper;
-    // SAFETY: positions are masked to the page, behind which the window has room for a word.
-    let mut theirs = unsafe { gather_bytes(&work.window, FRONT, sources) };
-    if S::WHOLE_WORDS {
-        // SAFETY: as above.
-        let others = unsafe { gather_bytes(&work.window, FRONT, by_word) };
-        let better = _mm512_cmpeq_epi32_mask(others, words) & _mm512_cmple_epi32_mask(by_word, last);
-        sources = _mm512_mask_mov_epi32(sources, better, by_word);
-        theirs = _mm512_mask_mov_epi32(theirs, better, others);
-    }
-    let earlier = _mm512_cmple_epi32_mask(sources, last);
-    let differ = _mm512_xor_si512(words, theirs);
-    let filled = _mm512_test_epi32_mask(words, words);
-    let close = _mm512_mask_testn_epi32_mask(filled & earlier, differ, _mm512_set1_epi32(!0xff));
-    let back = _mm512_sub_epi32(places, sources);
-    let run = _mm512_cmpeq_epi32_mask(back, _mm512_alignr_epi32::<15>(back, back));
-    work.found.exact[block] = _mm512_testn_epi32_mask(differ, differ);
-    work.found.close[block] = close;
-    work.found.filled[block] = filled;
-    work.found.same[block] = run & close & close << 1;
-    // SAFETY: sixteen lanes.
-    unsafe { store(&mut work.found.back[block], 0, back) };
-}
-
-/// Enters a block's words into the tables; of words with one hash the last stays.
-#[inline]
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
-)]
-fn remember<S: Search>(work: &mut Workspace, block: usize) {
-    if block == BLOCKS - 1 {
-        return;
-    }
-    let lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    for offset in (0..S::OFFSETS).rev() {
-        let start = block * BLOCK + offset;
-        let places = _mm512_add_epi32(_mm512_set1_epi32(start as i32), _mm512_slli_epi32::<2>(lane));
-        // SAFETY: the window has room for a vector behind the page; hashes have ten bits, as the tables' indices do.
-        unsafe {
-            let words = load(&work.window, FRONT + start);
-            if S::WHOLE_WORDS {
-                scatter_entries(&mut work.by_word, hash(words), places);
-            }
-            if offset == 0 || S::UPPER_AT_ALL_OFFSETS {
-                scatter_entries(&mut work.by_upper, hash(_mm512_srli_epi32::<8>(words)), places);
-            }
-        }
-    }
 }
 
 /// Bits appended at a bit position of bytes: those before it stay, those behind are as good as zero.
