@@ -1,22 +1,26 @@
 //! What callgrind counts: stores and loads with a codec that does nothing.
 //!
-//! `instructions store|load|load_batch FOLIO_PAGES`: the calls to be counted are made in a function named
-//! `measured_store`, `measured_load` or `measured_load_batch`, for callgrind's `--toggle-collect`; see `ci/instructions.sh`.
-//! The codec makes 64 bytes of every page and checks nothing, so that neither compression nor CRC-32 is in the
+//! `instructions store|load|read|load_batch|invalidate FOLIO_PAGES`: the calls to be counted are made in a function named
+//! `measured_store`, `measured_load` and so on, for callgrind's `--toggle-collect`; see `ci/instructions.sh`. `store_phases`
+//! is `store` with an engine that takes pages and hands results on in functions of their own (`phase_search`,
+//! `phase_pool`), and works in another (`phase_engine`), so that they can be left out of the count; `store_zero`
+//! is that of pages of zeros, which no engine sees. The codec makes 64 bytes of every page and checks nothing, so that neither compression nor CRC-32 is in the
 //! count. The arena is warm. Prints how many pages the measured part handles.
 //!
+//! `instructions encode|decode METHOD` count a codec with its CRC-32 (`measured_encode`, `measured_decode`).
 //! `instructions compress|decompress BATCH` count the direct engine alone (`measured_compress`,
 //! `measured_decompress`), on a work queue whose device has done everything by the time it has been asked to.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use idxd_sys::{CompletionRecord, Descriptor, opcode};
 use zfolio::{Codec, Config, Folio, Limit, NodeId, PAGE_SIZE, PageBytes, SwapEntry, Zswap};
 use zfolio_accel::direct::{Attachment, Portal, QueueInfo, Submitted};
 use zfolio_accel::{
-    Channel, Channels, ChannelsConfig, Compressed, Engine, EngineError, Job, Outcome, Page, Purpose, Topology,
+    Backend, Channel, Channels, ChannelsConfig, Compressed, Engine, EngineError, Job, Method, Outcome, Page,
+    Purpose, Topology,
 };
 
 const PAGES: usize = 8192;
@@ -60,6 +64,55 @@ impl Engine for Nothing {
     ) -> Result<(), EngineError> {
         assert_eq!(bytes.len(), OBJECT_LEN);
         if crc == 0 { Ok(()) } else { Err(EngineError::CrcMismatch) }
+    }
+}
+
+/// The same, while it is counted, in functions that can be told apart.
+struct Split;
+
+/// Before this is set, nothing is to be counted.
+static COUNTED: AtomicBool = AtomicBool::new(false);
+
+#[inline(never)]
+fn phase_search<'a>(pages: &mut dyn Iterator<Item = &'a PageBytes>) -> Option<&'a PageBytes> {
+    pages.next()
+}
+
+#[inline(never)]
+fn phase_pool<'a>(sink: &mut dyn FnMut(Outcome<'a, '_>), page: &PageBytes) {
+    sink(Outcome::Done(Compressed::Bytes { bytes: &page[..OBJECT_LEN], codec: Codec::Lz4, crc: 0 }));
+}
+
+#[inline(never)]
+fn phase_engine<'a>(pages: &mut dyn Iterator<Item = &'a PageBytes>, sink: &mut dyn FnMut(Outcome<'a, '_>)) {
+    while let Some(page) = phase_search(pages) {
+        phase_pool(sink, page);
+    }
+}
+
+impl Engine for Split {
+    fn name(&self) -> &'static str {
+        "split"
+    }
+
+    fn window(&self) -> usize {
+        1
+    }
+
+    fn compress<'a>(
+        &mut self,
+        pages: &mut dyn Iterator<Item = &'a PageBytes>,
+        sink: &mut dyn FnMut(Outcome<'a, '_>),
+    ) {
+        if COUNTED.load(Ordering::Relaxed) {
+            phase_engine(pages, sink)
+        } else {
+            Nothing.compress(pages, sink)
+        }
+    }
+
+    fn decompress(&mut self, jobs: &mut [Option<Job<'_>>]) {
+        Nothing.decompress(jobs);
     }
 }
 
@@ -154,6 +207,48 @@ fn engine(what: &str, batch: usize, pages: &[PageBytes]) -> bool {
     true
 }
 
+#[inline(never)]
+fn measured_encode(channel: &mut Channel, pages: &[PageBytes], sink: &mut dyn FnMut(usize, Compressed<'_>)) {
+    channel.compress(&mut pages.iter(), sink);
+}
+
+#[inline(never)]
+fn measured_decode(channel: &mut Channel, stored: &[(Vec<u8>, Codec, u32)], page: &mut PageBytes) {
+    for (bytes, codec, crc) in stored {
+        channel.decompress_one(*codec, bytes, *crc, page).expect("made by this codec");
+    }
+}
+
+/// Counts the software engine alone.
+fn codec(what: &str, method: Method, pages: &[PageBytes]) {
+    let config =
+        ChannelsConfig { backend: Backend::Software, method: Some(method), ..ChannelsConfig::default() };
+    let channels = Channels::new(config, &Topology::single_node()).expect("software needs nothing");
+    let mut stored = Vec::with_capacity(pages.len());
+    let mut keep = |_, outcome: Compressed<'_>| match outcome {
+        Compressed::Bytes { bytes, codec, crc } => stored.push((bytes.to_vec(), codec, crc)),
+        Compressed::Incompressible { .. } => panic!("all pages shrink"),
+    };
+    channels.with(Purpose::Store, |channel| match what {
+        // Without keeping, which is not the codec's.
+        "encode" => {
+            let mut len = 0;
+            channel.compress(&mut pages[..1].iter(), &mut |_, _| {});
+            measured_encode(channel, pages, &mut |_, outcome| match outcome {
+                Compressed::Bytes { bytes, .. } => len += bytes.len(),
+                Compressed::Incompressible { .. } => panic!("all pages shrink"),
+            });
+            assert!(len > 0);
+        }
+        _ => channel.compress(&mut pages.iter(), &mut keep),
+    });
+    if what == "decode" {
+        let mut page = [0; PAGE_SIZE];
+        channels.with(Purpose::Load, |channel| measured_decode(channel, &stored, &mut page));
+        assert!(Some(&page) == pages.last());
+    }
+}
+
 fn at(offset: usize) -> SwapEntry {
     SwapEntry::new(0, u32::try_from(offset).expect("few pages"))
 }
@@ -174,6 +269,20 @@ fn measured_load(zswap: &Zswap, page: &mut PageBytes) {
 }
 
 #[inline(never)]
+fn measured_read(zswap: &Zswap, page: &mut PageBytes) {
+    for offset in 0..PAGES {
+        zswap.read(at(offset), page).expect("stored");
+    }
+}
+
+#[inline(never)]
+fn measured_invalidate(zswap: &Zswap) {
+    for offset in 0..PAGES {
+        assert!(zswap.invalidate(at(offset)).expect("nobody else is here"), "stored");
+    }
+}
+
+#[inline(never)]
 fn measured_load_batch(zswap: &Zswap, entries: &[SwapEntry], out: &mut [Page]) {
     for entries in entries.chunks(out.len()) {
         zswap.load_batch(entries, out, |_, result| result.expect("stored"));
@@ -182,21 +291,37 @@ fn measured_load_batch(zswap: &Zswap, entries: &[SwapEntry], out: &mut [Page]) {
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let (Some(what), Some(folio_pages)) = (args.first(), args.get(1).and_then(|n| n.parse().ok())) else {
+    let [what, size] = args.as_slice() else {
         eprintln!(
-            "usage: instructions store|load|load_batch|compress|decompress FOLIO_PAGES   (run it by ci/instructions.sh)"
+            "usage: instructions store|load|read|... FOLIO_PAGES, or encode|decode METHOD   (run it by ci/instructions.sh)"
         );
         return ExitCode::SUCCESS;
     };
-    let pages: Vec<PageBytes> =
-        (0..PAGES).map(|k| std::array::from_fn(|i| (i / 8 * 31 + k) as u8 ^ (i as u8))).collect();
+    let zeros = what == "store_zero";
+    let page = |k| std::array::from_fn(|i| if zeros { 0 } else { (i / 8 * 31 + k) as u8 ^ (i as u8) });
+    let pages: Vec<PageBytes> = (0..PAGES).map(page).collect();
+    let method = Method::ALL.iter().find(|method| method.name() == size);
+    if let (Some(method), "encode" | "decode") = (method, what.as_str()) {
+        // A codec takes a hundred times as long as all the rest.
+        let pages = &pages[..PAGES / 32];
+        codec(what, *method, pages);
+        println!("{}", pages.len());
+        return ExitCode::SUCCESS;
+    }
+    let Ok(folio_pages) = size.parse() else {
+        eprintln!("instructions: {size:?} is no number of pages, and {what} no codec's work");
+        return ExitCode::FAILURE;
+    };
     if engine(what, folio_pages, &pages) {
         println!("{PAGES}");
         return ExitCode::SUCCESS;
     }
     let config = Config { max_pool: Limit::Bytes(1 << 40), warm_bytes: 1 << 40, ..Config::default() };
     let topology = Topology::single_node();
-    let channels = Channels::with_engine(Codec::Lz4, &topology, "nothing", |_, _| Box::new(Nothing));
+    let split = what == "store_phases";
+    let channels = Channels::with_engine(Codec::Lz4, &topology, "nothing", move |_, _| {
+        if split { Box::new(Split) } else { Box::new(Nothing) }
+    });
     let zswap = Zswap::with_channels(config, &topology, channels).expect("software needs nothing");
     zswap.swapon(0, u32::try_from(PAGES).expect("few pages")).expect("first swapon");
     let entries: Vec<SwapEntry> = (0..PAGES).map(at).collect();
@@ -210,18 +335,27 @@ fn main() -> ExitCode {
     };
     store_all();
     zswap.invalidate_range(at(0), u32::MAX).expect("nobody else is here");
+    COUNTED.store(true, Ordering::Relaxed);
     match what.as_str() {
-        "store" => measured_store(&zswap, &pages, folio_pages),
+        "store" | "store_phases" | "store_zero" => measured_store(&zswap, &pages, folio_pages),
         "load" => {
             store_all();
             measured_load(&zswap, &mut page);
+        }
+        "read" => {
+            store_all();
+            measured_read(&zswap, &mut page);
+        }
+        "invalidate" => {
+            store_all();
+            measured_invalidate(&zswap);
         }
         "load_batch" => {
             store_all();
             measured_load_batch(&zswap, &entries, &mut out);
         }
         other => {
-            eprintln!("instructions: {other:?} is none of store, load, load_batch, compress, decompress");
+            eprintln!("instructions: {other:?} is nothing that can be counted");
             return ExitCode::FAILURE;
         }
     }
