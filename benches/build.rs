@@ -17,6 +17,7 @@ const SOURCES: [&str; 4] = ["accel/model", "accel/idxd-sys", "fallback/src", "Ca
 fn main() {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");
     tell_versions(&root);
+    tell_commit(&root);
     let out = PathBuf::from(variable("OUT_DIR"));
     let carried = out.join("preload.so");
     let platform = (variable("CARGO_CFG_TARGET_OS"), variable("CARGO_CFG_TARGET_ARCH"));
@@ -41,6 +42,35 @@ fn tell_versions(root: &Path) {
             .map_or("unknown", |(version, _)| version);
         let name = name.replace('-', "_").to_uppercase();
         println!("cargo::rustc-env={name}_VERSION={version}");
+    }
+}
+
+/// The commit that is built, with a plus where sources have been changed since: benchmarks record it. Whoever builds may tell
+/// another name; where there is no repository there is none.
+fn tell_commit(root: &Path) {
+    println!("cargo::rerun-if-env-changed=ZFOLIO_COMMIT");
+    if env::var_os("ZFOLIO_COMMIT").is_some() {
+        return;
+    }
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").current_dir(root).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    // Whatever moves the head is written down here.
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).map(|log| root.join(log))
+        && log.exists()
+    {
+        println!("cargo::rerun-if-changed={}", log.display());
+    }
+    for sources in ["accel/src", "benches/src", "fallback/src", "service/src"] {
+        println!("cargo::rerun-if-changed={}", root.join(sources).display());
+    }
+    if let (Some(commit), Some(changed)) = (
+        git(&["rev-parse", "--short=12", "HEAD"]),
+        git(&["status", "--porcelain", "--untracked-files=no", "--", "*.rs", "Cargo.lock"]),
+    ) {
+        let mark = if changed.is_empty() { "" } else { "+" };
+        println!("cargo::rustc-env=ZFOLIO_COMMIT={commit}{mark}");
     }
 }
 

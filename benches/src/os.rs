@@ -46,6 +46,17 @@ impl ThreadUsage {
         }
     }
 
+    /// Its counts with the names that records have for them.
+    pub(crate) fn named(self) -> [(&'static str, u64); 4] {
+        let Self { minor_faults, major_faults, voluntary_switches, involuntary_switches } = self;
+        [
+            ("minor_faults", minor_faults),
+            ("major_faults", major_faults),
+            ("voluntary_switches", voluntary_switches),
+            ("involuntary_switches", involuntary_switches),
+        ]
+    }
+
     /// What has been added since `earlier`.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {

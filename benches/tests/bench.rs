@@ -519,3 +519,59 @@ fn phases_of_timed_calls_add_up_and_stand_in_the_records_only_where_they_are_ask
     let named = |line: &Value| line.as_object().unwrap().keys().any(|name| name.contains("phase"));
     assert!(!lines.iter().any(named) && !ran.stdout.contains("where a page's time goes"));
 }
+
+/// What tells a reader what was measured, with what and on what; the rest is null where the kernel does not tell it.
+const FACTS: [&str; 14] = [
+    "corpus_sha256",
+    "corpus_pages",
+    "corpus_origin",
+    "version",
+    "measured_at",
+    "cpu_model",
+    "cpus",
+    "kernel",
+    "memory_bytes",
+    "memory_nodes",
+    "commit",
+    "governor",
+    "transparent_huge_pages",
+    "addresses_random",
+];
+
+#[test]
+fn records_of_every_kind_tell_the_machine_the_program_and_the_pages() {
+    let (dir, path) = corpus(64);
+    let json = dir.path().join("out.jsonl");
+    let corpus = path.to_str().unwrap();
+    for (kinds, more) in [
+        (&["round", "summary"][..], &["--codec", "lz4", "--rounds", "2"][..]),
+        (&["ab"], &["--trials", "1", "--ab", "--codec lz4", "--codec vw"]),
+        (&["perturbed", "perturb"], &["--codec", "lz4", "--rounds", "2", "--perturb", "2"]),
+        (&["engine"], &["engine", "--backend", "software", "--rounds", "1", "--window", "1"]),
+        (&["latency"], &["latency", "--rate", "1000", "--seconds", "1"]),
+    ] {
+        let (part, options) = match more[0] {
+            part if part.starts_with("--") => (None, more),
+            part => (Some(part), &more[1..]),
+        };
+        let mut args = vec!["bench"];
+        args.extend(part);
+        args.extend(["--corpus", corpus, "--json", json.to_str().unwrap()]);
+        args.extend(options);
+        let ran = zfolio(&args);
+        assert!(matches!(ran.code, Some(0 | 3)), "{args:?}: {}", ran.stderr);
+        let lines = json_lines(&json);
+        for kind in kinds {
+            let line = lines.iter().find(|line| line["kind"] == *kind).expect(kind);
+            for name in FACTS {
+                assert!(line.get(name).is_some(), "{kind} without {name}: {line}");
+            }
+            for name in &FACTS[..10] {
+                assert!(!line[name].is_null(), "{kind}: {name}");
+            }
+            let counts =
+                line.as_object().unwrap().keys().filter(|name| name.ends_with("involuntary_switches"));
+            assert!(*kind == "perturb" || counts.count() > 0, "{kind}");
+        }
+    }
+}

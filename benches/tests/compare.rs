@@ -87,3 +87,21 @@ fn files_that_cannot_be_compared_are_errors_that_say_why() {
     let ran = compare(&a, Path::new("/nonexistent.jsonl"), &[]);
     assert!(ran.stderr.contains("/nonexistent.jsonl cannot be read"), "{}", ran.stderr);
 }
+
+#[test]
+fn runs_of_two_machines_are_told_from_runs_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (record(dir.path(), "a.jsonl", 1.0, 6), record(dir.path(), "b.jsonl", 1.0, 6));
+    assert!(!compare(&a, &b, &[]).stdout.contains("NOT THE SAME MACHINE"), "neither tells");
+    for (path, kernel, commit) in [(&a, "Linux 6.1", "aaa"), (&b, "Linux 6.2", "bbb")] {
+        let facts = format!("\"cpus\":2,\"kernel\":\"{kernel}\",\"commit\":\"{commit}\",\"kind\":\"round\"");
+        let text = fs::read_to_string(path).unwrap().replace("\"kind\":\"round\"", &facts);
+        fs::write(path, text).unwrap();
+    }
+    let told = compare(&a, &b, &[]).stdout;
+    assert!(told.contains("NOT THE SAME MACHINE: kernel \"Linux 6.1\" and \"Linux 6.2\": a"), "{told}");
+    let ran = compare(&a, &b, &["--json"]);
+    let row: Value = serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!((&row["a_commit"], &row["b_commit"]), (&"aaa".into(), &"bbb".into()));
+    assert_eq!((&row["a_cpus"], &row["pages"]), (&2.into(), &1000.into()));
+}

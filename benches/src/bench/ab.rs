@@ -22,10 +22,11 @@ use super::round::{self, Growth, Round};
 use super::table::wrapped;
 use super::variant::Variant;
 use super::worker::{Faults, Pass, Worker};
-use super::{BenchArgs, BenchError, Setup, plan};
+use super::{BenchArgs, BenchError, Setup, noise, plan};
 use crate::corpus::Corpus;
 use crate::corpus::random::Random;
 use crate::interrupt::{self, Interrupt};
+use crate::os::ThreadUsage;
 use crate::progress::Progress;
 use crate::quantity::{nanoseconds, plural};
 use crate::statistics::Sample;
@@ -127,11 +128,11 @@ pub(super) fn run(
     let mut slower = false;
     let mut faults = Faults::default();
     let mut text = format!("A  {}\nB  {}\n", name(&own[0]), name(&own[1]));
-    let mut sides = [SideFacts::default(), SideFacts::default()];
     for corpus in &mut corpora {
         let pages = setups[0].pages.unwrap_or(corpus.facts.pages);
         corpus.arrange(pages, setups[0].folio_pages.max(setups[1].folio_pages));
         let mut ratios: Vec<Trial> = Vec::new();
+        let mut sides = [SideFacts::default(), SideFacts::default()];
         let mut random =
             Random::new(setups[0].layout.as_ref().map_or(0, |layout| layout.reseed(0)) ^ 0x5eed ^ pages);
         for number in 1..=trials {
@@ -147,6 +148,9 @@ pub(super) fn run(
         let comparison = Comparison::of(corpus, &ratios);
         slower |= comparison.rows.iter().any(|row| row.is_slower());
         text += &comparison.as_text(trials);
+        if let Some(noise) = sides.iter().find_map(SideFacts::noise) {
+            let _ = writeln!(text, "  NOISY MACHINE: {noise}");
+        }
         for line in comparison.as_json(own, setups, &sides) {
             json.write(&line).map_err(|error| BenchError::Json { path: "the JSON file".into(), error })?;
         }
@@ -186,15 +190,28 @@ struct SideFacts {
     codec: &'static str,
     backend_report: String,
     library_versions: Value,
+    /// Of its threads, in all trials.
+    usage: ThreadUsage,
+    seconds: f64,
 }
 
 impl SideFacts {
-    fn of(variant: &Variant) -> Self {
-        Self {
-            codec: variant.method.name(),
-            backend_report: variant.backend_report.clone(),
-            library_versions: libraries(variant),
+    fn tell(&mut self, variant: &Variant) {
+        self.codec = variant.method.name();
+        self.backend_report = variant.backend_report.clone();
+        self.library_versions = libraries(variant);
+    }
+
+    fn add(&mut self, round: &Round, threads: usize) {
+        for (_, time) in &round.passes {
+            self.usage.add(time.usage);
+            self.seconds += time.elapsed.as_secs_f64() * threads as f64;
         }
+    }
+
+    /// What speaks for a noisy machine.
+    fn noise(&self) -> Option<String> {
+        noise::switched(self.usage.involuntary_switches, self.seconds)
     }
 }
 
@@ -222,7 +239,7 @@ impl Trials<'_> {
         let first = random.below(2) as usize;
         let (one, other) = (open(first)?, open(1 - first)?);
         let variants = if first == 0 { [&one, &other] } else { [&other, &one] };
-        **sides = variants.map(SideFacts::of);
+        sides.iter_mut().zip(variants).for_each(|(side, variant)| side.tell(variant));
         let no_memory = |side: usize| BenchError::NoMemory {
             pages,
             bytes: plan::list_bytes(pages, setups[side].folio_pages),
@@ -253,6 +270,7 @@ impl Trials<'_> {
                     let store = &variants[side].zswap;
                     let round = round::run(number, &crews[side], store, &mut growths[side], progress, label);
                     faults.add(round.faults.clone());
+                    sides[side].add(&round, setups[side].threads);
                     rounds[side].push(round);
                 }
             }
@@ -418,7 +436,11 @@ impl<'c> Comparison<'c> {
                 line.add(&format!("{name}_window"), setup.window);
                 line.add(&format!("{name}_threads"), setup.threads);
                 line.add(&format!("{name}_pinned"), !setup.pins.is_empty());
+                for (count, value) in side.usage.named() {
+                    line.add(&format!("{name}_{count}"), value);
+                }
             }
+            line.add("noise", sides.iter().find_map(SideFacts::noise).into_iter().collect::<Vec<_>>());
             add_facts(&mut line, &setups[0], self.corpus);
             line
         };

@@ -28,7 +28,7 @@ fn pass_figures(prefix: &str, time: Option<&PassTime>) -> Figures {
     let number = |value: &dyn Fn(&PassTime) -> f64| time.filter(|time| time.pages > 0).map(value);
     let per_s = |time: &PassTime| time.pages as f64 / time.wall.as_secs_f64().max(1e-9);
     let per_page = |nanoseconds: u128, time: &PassTime| nanoseconds as f64 / time.pages as f64;
-    [
+    let times = [
         ("pages_per_s", number(&per_s)),
         ("mb_per_s", number(&|time| per_s(time) * 4096.0 / 1e6)),
         ("wall_s", number(&|time| time.wall.as_secs_f64())),
@@ -38,13 +38,11 @@ fn pass_figures(prefix: &str, time: Option<&PassTime>) -> Figures {
         ("call_p50_ns", number(&|time| time.p50_ns as f64)),
         ("call_p99_ns", number(&|time| time.p99_ns as f64)),
         ("call_max_ns", number(&|time| time.max_ns as f64)),
-        ("minor_faults", number(&|time| time.usage.minor_faults as f64)),
-        ("major_faults", number(&|time| time.usage.major_faults as f64)),
-        ("voluntary_switches", number(&|time| time.usage.voluntary_switches as f64)),
-        ("involuntary_switches", number(&|time| time.usage.involuntary_switches as f64)),
-    ]
-    .map(|(name, value)| (format!("{prefix}_{name}"), value))
-    .to_vec()
+    ];
+    // Where there is no pass, the names are the same.
+    let counted = time.map(|time| time.usage).unwrap_or_default().named();
+    let counts = counted.map(|(name, count)| (name, number(&|_| count as f64)));
+    times.into_iter().chain(counts).map(|(name, value)| (format!("{prefix}_{name}"), value)).collect()
 }
 
 /// Where the time of calls that were timed went; nothing where none were. The first fill has the names of a store.

@@ -18,6 +18,7 @@ use super::round::Round;
 use super::variant::Variant;
 use super::{Outcome, Setup, noise};
 use crate::corpus::Corpus;
+use crate::machine::{KernelSettings, Machine};
 use crate::os;
 use crate::statistics::Sample;
 
@@ -167,19 +168,32 @@ pub(super) fn add_facts(line: &mut Line, setup: &Setup, corpus: &Corpus) {
     line.add("corpus_zero_pages", corpus.facts.zero_pages);
     line.add("corpus_same_filled_nonzero_pages", corpus.facts.same_filled_nonzero_pages);
     line.add("corpus_duplicate_pages", corpus.facts.duplicate_pages);
-    line.add("version", env!("CARGO_PKG_VERSION"));
-    line.add("commit", super::COMMIT.map_or(Value::Null, Value::from));
-    line.add("measured_at", setup.measured_at.as_str());
-    line.add("cpu_model", setup.machine.cpu_model.as_str());
-    line.add("cpus", setup.machine.cpus);
-    line.add("kernel", setup.machine.kernel.as_str());
-    line.add("memory_bytes", setup.machine.memory_bytes);
-    line.add("memory_nodes", setup.machine.memory_nodes);
     line.add("nid", setup.nid.0);
-    line.add("governor", setup.settings.governor.as_deref().map_or(Value::Null, Value::from));
-    line.add("transparent_huge_pages", setup.settings.huge_pages.as_deref().map_or(Value::Null, Value::from));
     line.add("layout_seed", setup.layout.as_ref().map_or(Value::Null, |layout| layout.seed.into()));
-    line.add("addresses_random", os::addresses_are_random().map_or(Value::Null, Value::from));
+    for (name, value) in machine_facts(&setup.machine, &setup.settings, &setup.measured_at) {
+        line.add(name, value);
+    }
+}
+
+/// What every line says of the program and the machine.
+pub(super) fn machine_facts(
+    machine: &Machine,
+    settings: &KernelSettings,
+    measured_at: &str,
+) -> [(&'static str, Value); 11] {
+    [
+        ("version", json!(env!("CARGO_PKG_VERSION"))),
+        ("commit", json!(super::COMMIT)),
+        ("measured_at", json!(measured_at)),
+        ("cpu_model", json!(machine.cpu_model)),
+        ("cpus", json!(machine.cpus)),
+        ("kernel", json!(machine.kernel)),
+        ("memory_bytes", json!(machine.memory_bytes)),
+        ("memory_nodes", json!(machine.memory_nodes)),
+        ("governor", json!(settings.governor)),
+        ("transparent_huge_pages", json!(settings.huge_pages)),
+        ("addresses_random", json!(os::addresses_are_random())),
+    ]
 }
 
 /// Versions of libraries that compress or decompress for this variant.

@@ -43,10 +43,7 @@ pub(crate) fn of(setup: &Setup, outcome: &Outcome<'_>, summary: &Summary) -> Vec
     }
     let switches: u64 = passes().map(|time| time.usage.involuntary_switches).sum();
     let elapsed: f64 = passes().map(|time| time.elapsed.as_secs_f64() * threads).sum();
-    let per_s = switches as f64 / elapsed.max(1e-3);
-    if per_s > SWITCHES_PER_S && switches > 1 {
-        reasons.push(format!("{per_s:.0} involuntary switches a second of a thread"));
-    }
+    reasons.extend(switched(switches, elapsed));
     let wide = |pass| {
         let sample = summary.sample(&format!("{}_cpu_ns_per_page", prefix(pass)))?;
         (sample.len() > 2).then_some((sample.mad() / sample.median(), pass))
@@ -58,6 +55,13 @@ pub(crate) fn of(setup: &Setup, outcome: &Outcome<'_>, summary: &Summary) -> Vec
         reasons.push(format!("CPU time scatters by {:.1} % ({}, MAD)", 100.0 * share, title(pass)));
     }
     reasons
+}
+
+/// Whether others wanted the CPUs of threads that ran for so many seconds together.
+pub(crate) fn switched(involuntary: u64, seconds: f64) -> Option<String> {
+    let per_s = involuntary as f64 / seconds.max(1e-3);
+    let often = per_s > SWITCHES_PER_S && involuntary > 1;
+    often.then(|| format!("{per_s:.0} involuntary switches a second of a thread"))
 }
 
 /// Rounds whose CPU time lies far off; none when all are near.

@@ -74,7 +74,21 @@ struct Comparison<'g> {
     a: &'g Subject,
     b: &'g Subject,
     rows: Vec<Row>,
+    /// Facts of either's first round, by the names of [`FACTS`].
+    facts: [Vec<Value>; 2],
 }
+
+/// What was compared: program and machine. Where all but the first two differ, the machines do.
+const FACTS: [&str; 8] = [
+    "commit",
+    "measured_at",
+    "cpu_model",
+    "cpus",
+    "kernel",
+    "memory_bytes",
+    "governor",
+    "transparent_huge_pages",
+];
 
 struct Row {
     name: &'static str,
@@ -93,7 +107,13 @@ impl<'g> Comparison<'g> {
             let shift = logarithms(&a)?.shift(&logarithms(&b)?, LEVEL);
             Some(Row { name, title, ratio: shift.map(TimeRatio::of_logarithms), a, b })
         };
-        Self { a: pair.a.0, b: pair.b.0, rows: FIGURES.iter().filter_map(row).collect() }
+        let facts = |rounds: &[Value]| FACTS.iter().map(|name| rounds[0][name].clone()).collect();
+        Self {
+            a: pair.a.0,
+            b: pair.b.0,
+            rows: FIGURES.iter().filter_map(row).collect(),
+            facts: [facts(pair.a.1), facts(pair.b.1)],
+        }
     }
 }
 
@@ -103,6 +123,15 @@ impl Comparison<'_> {
         let busy = self.waited(true).or(self.waited(false)).is_some();
         let rows = self.rows.iter().filter(|row| !(busy && row.name.contains("wall")));
         rows.filter_map(|row| row.ratio).any(|ratio| ratio.verdict() == Verdict::Slower)
+    }
+
+    /// Facts of the machine in which A and B differ, as `kernel "Linux 6.1" and "Linux 6.2"`.
+    fn machines_differ(&self) -> Vec<String> {
+        let [a, b] = &self.facts;
+        let of_machine = FACTS.iter().zip(a.iter().zip(b)).skip(2);
+        // What an older record does not tell may be the same.
+        let differ = of_machine.filter(|(_, (a, b))| a != b && !a.is_null() && !b.is_null());
+        differ.map(|(name, (a, b))| format!("{} {a} and {b}", name.replace('_', " "))).collect()
     }
 
     /// Wall time over CPU time, where software alone was measured and the thread waited for its CPU too long.
@@ -133,7 +162,7 @@ fn as_text(comparisons: &[Comparison<'_>], unpaired: &[&Subject]) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     for comparison in comparisons {
-        let Comparison { a, b, rows } = comparison;
+        let Comparison { a, b, rows, .. } = comparison;
         let _ = writeln!(text, "corpus {}: {} pages", crate::printable(&a.corpus), a.pages);
         let _ = writeln!(text, "  A  {}\n  B  {}", a.setting, b.setting);
         let _ =
@@ -148,6 +177,14 @@ fn as_text(comparisons: &[Comparison<'_>], unpaired: &[&Subject]) -> String {
             };
             let (a, b) = (nanoseconds(a.median()), nanoseconds(b.median()));
             let _ = writeln!(text, "  {title:<22}{a:>10}{b:>10}   {ratio:<24} {verdict}");
+        }
+        let differ = comparison.machines_differ();
+        if !differ.is_empty() {
+            let _ = writeln!(
+                text,
+                "  NOT THE SAME MACHINE: {}: a difference may be the machine's",
+                crate::printable(&differ.join(", "))
+            );
         }
         for side in ["A", "B"] {
             if let Some(share) = comparison.waited(side == "A") {
@@ -178,11 +215,13 @@ fn told(ratio: TimeRatio) -> String {
 
 fn as_json(comparisons: &[Comparison<'_>]) -> String {
     let mut text = String::new();
-    for Comparison { a, b, rows } in comparisons {
+    for Comparison { a, b, rows, facts } in comparisons {
         for row in rows {
-            let line = json!({
+            let mut line = json!({
                 "kind": "comparison",
                 "corpus": a.corpus,
+                "corpus_sha256": a.corpus_sha256,
+                "pages": a.pages,
                 "a": a.setting.to_string(),
                 "b": b.setting.to_string(),
                 "figure": row.name,
@@ -197,6 +236,11 @@ fn as_json(comparisons: &[Comparison<'_>]) -> String {
                 "verdict": row.ratio.map(|ratio| ratio.verdict().name()),
                 "smallest_difference_seen": row.ratio.map(TimeRatio::smallest_seen),
             });
+            for (side, facts) in ["a", "b"].iter().zip(facts) {
+                for (name, fact) in FACTS.iter().zip(facts) {
+                    line[format!("{side}_{name}")] = fact.clone();
+                }
+            }
             let _ = writeln!(text, "{line}");
         }
     }

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use zfolio_accel::{MAX_WINDOW, PageBytes, Topology, repeated_word};
 
@@ -18,7 +19,8 @@ use super::device::{BackendChoice, DeviceArgs};
 use super::{BenchError, FolioChoice};
 use crate::corpus::{Corpus, CorpusError, builtin};
 use crate::interrupt::{self, Interrupt};
-use crate::machine::{Machine, now_utc};
+use crate::machine::{KernelSettings, Machine, now_utc};
+use crate::os::ThreadUsage;
 use crate::progress::Progress;
 
 /// Arguments of `zfolio bench engine`.
@@ -108,6 +110,7 @@ pub(crate) fn run(args: &EngineArgs, interrupt: &Interrupt) -> Result<ExitCode, 
     let prepared = Prepared::new(args.op, pages).map_err(BenchError::Store)?;
     let mut json = args.json.as_deref().map(File::create).transpose().map_err(json_error)?;
 
+    let (usage, began) = (ThreadUsage::now(), Instant::now());
     // The first round makes everything warm that will be, and a modelled device's answers known.
     for round in 0..=args.rounds {
         let count = lanes.len();
@@ -123,13 +126,17 @@ pub(crate) fn run(args: &EngineArgs, interrupt: &Interrupt) -> Result<ExitCode, 
         }
     }
     progress.clear();
-    let (machine, measured_at) = (Machine::read(), now_utc());
+    let (usage, elapsed) = (ThreadUsage::now().since(usage), began.elapsed());
+    let (machine, settings, measured_at) = (Machine::read(), KernelSettings::read(), now_utc());
     let heading = report::Heading {
         args,
         machine: &machine,
+        settings: &settings,
         measured_at: &measured_at,
         corpus: &corpus,
         prepared: &prepared,
+        usage,
+        elapsed,
     };
     if let Some(out) = &mut json {
         let text = report::json(&heading, &lanes).map_err(json_error)?;

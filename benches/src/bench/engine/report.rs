@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::io;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use zfolio_accel::PAGE_SIZE;
@@ -9,10 +10,14 @@ use zfolio_accel::PAGE_SIZE;
 use super::EngineArgs;
 use super::lane::{Lane, LaneCounts, Prepared};
 use crate::bench::figures::Spread;
+use crate::bench::jsonl::machine_facts;
+use crate::bench::noise;
 use crate::bench::table::wrapped;
 use crate::corpus::Corpus;
-use crate::machine::Machine;
+use crate::machine::{KernelSettings, Machine};
+use crate::os::ThreadUsage;
 use crate::quantity::plural;
+use crate::statistics::Sample;
 
 /// What all figures are of.
 pub(crate) struct Heading<'a> {
@@ -21,14 +26,25 @@ pub(crate) struct Heading<'a> {
     pub(crate) measured_at: &'a str,
     pub(crate) corpus: &'a Corpus,
     pub(crate) prepared: &'a Prepared,
+    pub(crate) settings: &'a KernelSettings,
+    /// Of the thread that measured, over all rounds; checking answers is in it.
+    pub(crate) usage: ThreadUsage,
+    pub(crate) elapsed: Duration,
+}
+
+impl Heading<'_> {
+    /// What speaks for a noisy machine.
+    fn noise(&self) -> Option<String> {
+        noise::switched(self.usage.involuntary_switches, self.elapsed.as_secs_f64())
+    }
 }
 
 /// The report for people, at most 120 columns.
 pub(crate) fn text(heading: &Heading<'_>, lanes: &[Lane]) -> String {
-    let Heading { args, machine, measured_at, corpus, prepared } = heading;
+    let Heading { args, machine, settings, measured_at, corpus, prepared, .. } = heading;
     let commit = crate::bench::COMMIT.map(|commit| format!(" (commit {commit})")).unwrap_or_default();
     let mut text = format!(
-        "zfolio {}{commit} bench engine, {measured_at}\nmachine   {machine}\n",
+        "zfolio {}{commit} bench engine, {measured_at}\nmachine   {machine}\nkernel    {settings}\n",
         env!("CARGO_PKG_VERSION")
     );
     // Writing to a String cannot fail.
@@ -79,6 +95,9 @@ pub(crate) fn text(heading: &Heading<'_>, lanes: &[Lane]) -> String {
             let _ = writeln!(text, "{:>6}  {}", lane.window, histogram(&lane.counts()));
         }
     }
+    if let Some(noise) = heading.noise() {
+        let _ = writeln!(text, "\nNOISY MACHINE: {noise}");
+    }
     let modelled = lanes.iter().filter(|lane| lane.model.is_some());
     let worked_out: u64 = modelled.map(|lane| lane.counts().worked_out).sum();
     if worked_out != 0 {
@@ -89,13 +108,14 @@ pub(crate) fn text(heading: &Heading<'_>, lanes: &[Lane]) -> String {
 
 /// A line for each backend and window.
 pub(crate) fn json(heading: &Heading<'_>, lanes: &[Lane]) -> io::Result<String> {
-    let Heading { args, machine, measured_at, corpus, prepared } = heading;
+    let Heading { args, machine, settings, measured_at, corpus, prepared, usage, .. } = heading;
     let mut text = String::new();
     for lane in lanes {
         let (counts, spread) = (lane.counts(), spread(lane.times.clone()));
         let number = |f: fn(&Spread) -> f64| spread.as_ref().map_or(Value::Null, |spread| json!(f(spread)));
         let last = counts.in_flight.iter().rposition(|&count| count != 0).map_or(0, |last| last + 1);
-        let line = json!({
+        let sample = Sample::new(lane.times.clone());
+        let mut line = json!({
             "kind": "engine",
             "op": args.op.name(),
             "window": lane.window,
@@ -116,12 +136,18 @@ pub(crate) fn json(heading: &Heading<'_>, lanes: &[Lane]) -> io::Result<String> 
             "pages": prepared.pages.len(),
             "corpus": corpus.name,
             "corpus_sha256": corpus.facts.sha256,
-            "version": env!("CARGO_PKG_VERSION"),
-            "commit": crate::bench::COMMIT,
-            "measured_at": measured_at,
-            "cpu_model": machine.cpu_model,
-            "kernel": machine.kernel,
+            "corpus_pages": corpus.facts.pages,
+            "corpus_origin": corpus.origin,
+            "ns_per_page_mad": sample.as_ref().map(Sample::mad),
+            "ns_per_page_outliers": sample.as_ref().map(|sample| sample.outliers().len()),
+            "noise": heading.noise().into_iter().collect::<Vec<_>>(),
         });
+        for (name, value) in machine_facts(machine, settings, measured_at) {
+            line[name] = value;
+        }
+        for (name, count) in usage.named() {
+            line[name] = json!(count);
+        }
         text += &serde_json::to_string(&line)?;
         text.push('\n');
     }

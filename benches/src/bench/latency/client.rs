@@ -16,6 +16,7 @@ use super::super::worker::{Faults, SWAP_TYPE};
 use crate::corpus::Arranged;
 use crate::corpus::random::Random;
 use crate::interrupt::Interrupt;
+use crate::os::ThreadUsage;
 
 /// Waits shorter than this are not worth sleeping: the kernel wakes a sleeper some 50 us late.
 const SPIN: Duration = Duration::from_micros(150);
@@ -49,6 +50,8 @@ pub(super) struct Found {
     /// Calls that were due and not begun when the time was over. They count with the time they had waited by then.
     pub(super) unserved: u64,
     pub(super) elapsed: Duration,
+    /// Of all threads, in that time.
+    pub(super) usage: ThreadUsage,
     pub(super) faults: Faults,
 }
 
@@ -106,6 +109,7 @@ impl<'a> Client<'a> {
     ) -> Found {
         let (mut stores, mut loads) = (call_histogram(), call_histogram());
         let (mut served, mut unserved, mut reads) = (0, 0, 0);
+        let usage = ThreadUsage::now();
         let mut due = self.gap(load);
         while due < load.time {
             if served % LOOK_EVERY == 0 && interrupt.raised() {
@@ -130,9 +134,9 @@ impl<'a> Client<'a> {
             served += 1;
             due += self.gap(load);
         }
-        let elapsed = start.elapsed();
+        let (elapsed, usage) = (start.elapsed(), ThreadUsage::now().since(usage));
         self.empty(zswap);
-        Found { stores, loads, reads, served, unserved, elapsed, faults: self.faults }
+        Found { stores, loads, reads, served, unserved, elapsed, usage, faults: self.faults }
     }
 
     /// The time from one arrival to the next.

@@ -188,6 +188,7 @@ impl Found {
         self.served += other.served;
         self.unserved += other.unserved;
         self.elapsed = self.elapsed.max(other.elapsed);
+        self.usage.add(other.usage);
         self.faults.add(other.faults);
         self
     }

@@ -5,10 +5,11 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use super::client::Found;
 use super::{LatencyArgs, Measured};
 use crate::bench::jsonl::begin;
 use crate::bench::variant::Variant;
-use crate::bench::{COMMIT, Setup};
+use crate::bench::{COMMIT, Setup, noise};
 use crate::corpus::Corpus;
 use crate::quantity::{count, nanoseconds, plural};
 
@@ -69,6 +70,9 @@ pub(super) fn text(
         let _ = writeln!(text, "{max:>11}");
     }
     text.push('\n');
+    if let Some(noise) = noisy(setup, measured) {
+        let _ = writeln!(text, "NOISY MACHINE: {noise}");
+    }
     if measured.interrupted {
         text.push_str("INTERRUPTED before the time was over\n");
     }
@@ -105,6 +109,10 @@ pub(super) fn json(
     line["arrivals"] = json!("poisson");
     line["mix_loads_percent"] = json!(args.mix);
     line["complete"] = json!(!measured.interrupted);
+    line["noise"] = json!(noisy(setup, measured).into_iter().collect::<Vec<_>>());
+    for (name, count) in found.usage.named() {
+        line[name] = json!(count);
+    }
     line["unserved_calls"] = json!(found.unserved);
     line["loads_that_kept"] = json!(found.reads);
     add(&mut line, "store", &found.stores);
@@ -113,6 +121,12 @@ pub(super) fn json(
     line["rejected_pages"] = json!(found.faults.rejected_pages);
     line["failed_checks"] = json!(found.faults.failed_checks);
     line
+}
+
+/// What speaks for a noisy machine.
+fn noisy(setup: &Setup, measured: &Measured) -> Option<String> {
+    let Found { usage, elapsed, .. } = &measured.found;
+    noise::switched(usage.involuntary_switches, elapsed.as_secs_f64() * setup.threads as f64)
 }
 
 fn add(line: &mut Value, op: &str, calls: &Histogram<u64>) {

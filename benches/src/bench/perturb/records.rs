@@ -16,7 +16,7 @@ pub(super) const FIGURES: [&str; 6] = [
 ];
 
 /// Facts of a line that are facts of what all processes found, too.
-const FACTS: [&str; 28] = [
+const FACTS: [&str; 29] = [
     "corpus",
     "corpus_sha256",
     "corpus_pages",
@@ -45,6 +45,7 @@ const FACTS: [&str; 28] = [
     "memory_nodes",
     "governor",
     "transparent_huge_pages",
+    "addresses_random",
 ];
 
 /// Which process it was.
@@ -163,7 +164,11 @@ impl Records {
         let ratios: Vec<f64> =
             ab["trial_ratios"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
         let figure = ab["figure"].as_str().unwrap_or_default();
-        subject.processes += usize::from(figure == FIGURES[0]);
+        if figure == FIGURES[0] {
+            subject.processes += 1;
+            let noise = ab["noise"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            subject.noise.extend(noise.map(str::to_owned));
+        }
         let series = subject.series(figure);
         if !ratios.is_empty() {
             series.a.extend(ab["a_median"].as_f64());
