@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::super::format::WORDS;
 use super::super::planes::{Counts, Mode, PLANES, choose, sampling_step};
 use super::decode::STREAM_SPACE;
-use super::{load, load_half, load_quarter, low_bits, peek, poke, store, store_half, store_quarter};
+use super::{load, load_quarter, low_bits, peek, poke, store, store_half, store_quarter};
 
 /// A plane and a vector more.
 const PLANE: usize = WORDS + 128;
@@ -27,7 +27,9 @@ const IDENTITY: [u8; 64] = {
 pub(super) struct PlaneSpace {
     words: [u32; WORDS + 16],
     planes: [[u8; PLANE]; PLANES],
-    /// Codes, or what they stand for, of one plane.
+    /// Which bytes of each plane are coded.
+    masks: [[u64; WORDS / 64]; PLANES],
+    /// Codes of one plane.
     codes: [u8; PLANE],
     raw: [u8; PLANE],
     counts: [[u16; 256]; PLANES],
@@ -40,6 +42,7 @@ impl PlaneSpace {
     pub(super) const EMPTY: PlaneSpace = PlaneSpace {
         words: [0; WORDS + 16],
         planes: [[0; PLANE]; PLANES],
+        masks: [[0; WORDS / 64]; PLANES],
         codes: [0; PLANE],
         raw: [0; PLANE],
         counts: [[0; 256]; PLANES],
@@ -67,10 +70,45 @@ impl PlaneSpace {
     }
 }
 
+/// How codes of a mode are taken apart: which bytes of the codes a group of eight needs, by how many bits each of the
+/// eight is shifted, and which bits of it count. All planes go one way, whatever their mode is: it cannot be foretold, and the CPU
+/// would guess.
+struct Unpacking {
+    bytes: [u8; 64],
+    shifts: [u8; 64],
+    bits: u8,
+}
+
+const UNPACKING: [Unpacking; 4] = [unpacking(0), unpacking(4), unpacking(2), unpacking(0)];
+
+const fn unpacking(width: usize) -> Unpacking {
+    let (mut bytes, mut shifts) = ([0; 64], [0; 64]);
+    let mut at = 0;
+    while at < 64 {
+        bytes[at] = (at / 8 * width + at % 8) as u8;
+        shifts[at] = (at % 8 * width) as u8;
+        at += 1;
+    }
+    Unpacking { bytes, shifts, bits: (1 << width) - 1 }
+}
+
+/// The order in which four-byte parts of the planes are interleaved.
+const TRANSPOSED: [u32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+
+/// A plane to decode.
+#[derive(Clone, Copy)]
+struct Part {
+    mode: Mode,
+    symbols: usize,
+    /// In bits, unlike the others.
+    codes: usize,
+    raw: usize,
+}
+
 /// Decodes `count` literals (1 to 1024) from `stream[at..len]` into the words; the bytes used.
 ///
-/// `len` is at most `MAX_STREAM`, and every part is checked to end by `len` before it is read; a vector
-/// more is still in the space of the stream.
+/// `len` is at most `MAX_STREAM`, and every part is checked to end by `len` before any is read; a vector
+/// or two more are still in the space of the stream.
 #[target_feature(
     enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
 )]
@@ -90,120 +128,70 @@ pub(super) fn decode(
     at += 1;
     let chunks = count.div_ceil(64);
     let last = low_bits(count - 64 * (chunks - 1));
-    let valid = |chunk: usize| if chunk + 1 == chunks { last } else { u64::MAX };
-    for plane in 0..PLANES {
+    let mut parts = [Part { mode: Mode::Raw, symbols: 0, codes: 0, raw: 0 }; PLANES];
+    for (plane, part) in parts.iter_mut().enumerate() {
         let mode = Mode::of(modes, plane);
-        let bytes = &mut space.planes[plane];
-        if mode == Mode::Raw {
-            if at + count > len {
-                return None;
-            }
-            for chunk in 0..chunks {
-                // SAFETY: reads begin below `len`; a plane has room for 16 chunks and two more.
-                unsafe { store(bytes, 64 * chunk, load(stream, at + 64 * chunk)) };
-            }
-            at += count;
-            continue;
-        }
-        let mask_len = count.div_ceil(8);
-        let mask = at + mode.symbols();
-        if mask + mask_len > len {
+        let is_coded = mode != Mode::Raw;
+        let symbols = at;
+        let mask = symbols + mode.symbols();
+        let codes = mask + std::hint::select_unpredictable(is_coded, count.div_ceil(8), 0);
+        if codes > len {
             return None;
         }
-        // SAFETY: `at` is below `len`.
-        let symbols = unsafe { load_quarter(stream, at) };
-        let symbols = if mode == Mode::One { _mm_broadcastb_epi8(symbols) } else { symbols };
-        let symbols = _mm512_broadcast_i32x4(symbols);
+        let all = std::hint::select_unpredictable(is_coded, u64::MAX, 0);
         let mut coded = 0;
-        for chunk in 0..chunks {
-            // SAFETY: the mask ends by `len`; 8 bytes from a byte of it on are within the space.
-            let mask: u64 = unsafe { peek(stream, mask + 8 * chunk) };
-            coded += (mask & valid(chunk)).count_ones() as usize;
+        for (chunk, kept) in space.masks[plane][..chunks].iter_mut().enumerate() {
+            // SAFETY: the mask begins by `len`, and at most 120 bytes further 8 are within the space.
+            let mask = all & unsafe { peek::<u64, STREAM_SPACE>(stream, mask + 8 * chunk) };
+            *kept = if chunk + 1 == chunks { mask & last } else { mask };
+            coded += kept.count_ones() as usize;
         }
-        let codes = mask + mask_len;
         let raw = codes + (coded * mode.bits()).div_ceil(8);
         at = raw + (count - coded);
         if at > len {
             return None;
         }
-        expand_codes(&mut space.codes, stream, mode, symbols, codes, coded);
-        let (mut code, mut raw) = (0, raw);
-        for chunk in 0..chunks {
-            // SAFETY: as above.
-            let mask: u64 = unsafe { peek(stream, mask + 8 * chunk) };
-            let mask = mask & valid(chunk);
-            // SAFETY: `code` is at most 1024, in a space of 1024 and two vectors; raw bytes begin by `len` and are
-            // at most 1024.
-            let (coded, others) = unsafe { (load(&space.codes, code), load(stream, raw)) };
-            let coded = if mode == Mode::One {
-                _mm512_maskz_mov_epi8(mask, symbols)
-            } else {
-                _mm512_maskz_expand_epi8(mask, coded)
+        *part = Part { mode, symbols, codes: 8 * codes, raw };
+    }
+    // SAFETY: sixteen indices.
+    let transposed = unsafe { load(&TRANSPOSED, 0) };
+    for chunk in 0..chunks {
+        let mut bytes = [_mm512_setzero_si512(); PLANES];
+        for (plane, (bytes, part)) in bytes.iter_mut().zip(&mut parts).enumerate() {
+            let mask = space.masks[plane][chunk];
+            let unpacking = &UNPACKING[part.mode as usize];
+            // SAFETY: the plane ends by `len`, and where it is not at its end what it reads begins before; 64 bytes more are
+            // within the space.
+            let (codes, symbols, raw) = unsafe {
+                (load(stream, part.codes / 8), load_quarter(stream, part.symbols), load(stream, part.raw))
             };
-            let others = _mm512_maskz_expand_epi8(!mask, others);
-            // SAFETY: a plane has room for 16 chunks.
-            unsafe { store(bytes, 64 * chunk, _mm512_or_si512(coded, others)) };
-            code += mask.count_ones() as usize;
-            raw += (!mask & valid(chunk)).count_ones() as usize;
+            // SAFETY: 64 of 64.
+            let (which, shifts) = unsafe { (load(&unpacking.bytes, 0), load(&unpacking.shifts, 0)) };
+            let shifts = _mm512_add_epi8(shifts, _mm512_set1_epi8((part.codes % 8) as i8));
+            let codes = _mm512_multishift_epi64_epi8(shifts, _mm512_permutexvar_epi8(which, codes));
+            let codes = _mm512_and_si512(codes, _mm512_set1_epi8(unpacking.bits as i8));
+            let coded = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(symbols), codes);
+            let coded = _mm512_maskz_expand_epi8(mask, coded);
+            *bytes = _mm512_permutexvar_epi32(transposed, _mm512_mask_expand_epi8(coded, !mask, raw));
+            let count = mask.count_ones() as usize;
+            part.codes += count * part.mode.bits();
+            part.raw += 64 - count;
+        }
+        let [a, b, c, d] = bytes;
+        let (low, high) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
+        let (low_upper, high_upper) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
+        let words = [
+            _mm512_unpacklo_epi16(low, low_upper),
+            _mm512_unpackhi_epi16(low, low_upper),
+            _mm512_unpacklo_epi16(high, high_upper),
+            _mm512_unpackhi_epi16(high, high_upper),
+        ];
+        for (index, words) in words.into_iter().enumerate() {
+            // SAFETY: at most 16 chunks of 64 words.
+            unsafe { store(&mut space.words, 64 * chunk + 16 * index, words) };
         }
     }
-    join(space, count);
     Some(at - begin)
-}
-
-/// The symbols of `coded` codes, one a byte, 64 at a time.
-#[inline]
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
-)]
-fn expand_codes(
-    symbols_out: &mut [u8; PLANE],
-    stream: &[u8; STREAM_SPACE],
-    mode: Mode,
-    symbols: __m512i,
-    codes: usize,
-    coded: usize,
-) {
-    for done in (0..coded).step_by(64) {
-        let codes = match mode {
-            Mode::Sixteen => {
-                // SAFETY: codes begin by the length of the stream, and `done` is below 1024.
-                let pairs = _mm512_cvtepu8_epi16(unsafe { load_half(stream, codes + done / 2) });
-                let spread = _mm512_or_si512(pairs, _mm512_slli_epi16::<4>(pairs));
-                _mm512_and_si512(spread, _mm512_set1_epi8(0x0f))
-            }
-            Mode::Four => {
-                // SAFETY: as above.
-                let fours = _mm512_cvtepu8_epi32(unsafe { load_quarter(stream, codes + done / 4) });
-                let spread = _mm512_or_si512(
-                    _mm512_or_si512(fours, _mm512_slli_epi32::<6>(fours)),
-                    _mm512_or_si512(_mm512_slli_epi32::<12>(fours), _mm512_slli_epi32::<18>(fours)),
-                );
-                _mm512_and_si512(spread, _mm512_set1_epi8(3))
-            }
-            Mode::One | Mode::Raw => return,
-        };
-        // SAFETY: `done` is below 1024, and a plane has two vectors more.
-        unsafe { store(symbols_out, done, _mm512_shuffle_epi8(symbols, codes)) };
-    }
-}
-
-/// Makes words of the four planes.
-#[inline]
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
-)]
-fn join(space: &mut PlaneSpace, count: usize) {
-    let PlaneSpace { words, planes, .. } = space;
-    for at in (0..count).step_by(16) {
-        // SAFETY: `at` is at most 1008.
-        let [a, b, c, d] = [0, 1, 2, 3]
-            .map(|plane: usize| _mm512_cvtepu8_epi32(unsafe { load_quarter(&planes[plane], at) }));
-        let low = _mm512_or_si512(a, _mm512_slli_epi32::<8>(b));
-        let high = _mm512_or_si512(_mm512_slli_epi32::<16>(c), _mm512_slli_epi32::<24>(d));
-        // SAFETY: as above.
-        unsafe { store(words, at, _mm512_or_si512(low, high)) };
-    }
 }
 
 /// Codes the first `count` words (1 to 1024); the length, or `None` if raw words are not longer.
