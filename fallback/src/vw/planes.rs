@@ -97,7 +97,7 @@ fn expand(mode: Mode, symbols: &[u8], codes: &[u8], bytes: &mut [u8; SPACE]) {
     }
 }
 
-/// Every so many literals one is counted: a guess of the frequent symbols is good enough.
+/// Every so many literals one is counted, at most 256: a guess of the frequent symbols is good enough.
 #[inline(always)]
 pub(super) fn sampling_step(literals: usize) -> usize {
     match literals {

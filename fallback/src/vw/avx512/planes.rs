@@ -22,6 +22,9 @@ const IDENTITY: [u8; 64] = {
     bytes
 };
 
+/// Tables of counts for each plane.
+const TURNS: usize = 2;
+
 /// What both directions use.
 #[repr(C, align(64))]
 pub(super) struct PlaneSpace {
@@ -32,7 +35,8 @@ pub(super) struct PlaneSpace {
     /// Codes of one plane.
     codes: [u8; PLANE],
     raw: [u8; PLANE],
-    counts: [[u16; 256]; PLANES],
+    /// In turns, because adding one to what has just been written takes long.
+    counts: [[[u8; 256]; PLANES]; TURNS],
     code_of: [u8; 256],
     symbols: [u8; 256 + 64],
     coded: [u8; CODED_SPACE],
@@ -45,7 +49,7 @@ impl PlaneSpace {
         masks: [[0; WORDS / 64]; PLANES],
         codes: [0; PLANE],
         raw: [0; PLANE],
-        counts: [[0; 256]; PLANES],
+        counts: [[[0; 256]; PLANES]; TURNS],
         code_of: [0; 256],
         symbols: [0; 256 + 64],
         coded: [0; CODED_SPACE],
@@ -200,11 +204,12 @@ pub(super) fn decode(
 )]
 pub(super) fn encode(space: &mut PlaneSpace, count: usize) -> Option<usize> {
     let samples = split(space, count);
+    // All planes' modes before any is coded: the CPU cannot foretell a mode, but can find out four at once.
+    let counts = [0, 1, 2, 3].map(|plane| saturated(&space.counts, plane));
+    let chosen = counts.map(|counts| choose(&tell(&counts), count, samples));
     let mut at = 1;
     let mut modes = 0;
-    for plane in 0..PLANES {
-        let counts = saturated(&space.counts[plane]);
-        let (mode, at_least) = choose(&tell(&counts), count, samples);
+    for (plane, (counts, (mode, at_least))) in counts.iter().zip(chosen).enumerate() {
         modes |= (mode as u8) << (2 * plane);
         if mode == Mode::Raw {
             for chunk in (0..count).step_by(64) {
@@ -213,7 +218,7 @@ pub(super) fn encode(space: &mut PlaneSpace, count: usize) -> Option<usize> {
             }
             at += count;
         } else {
-            at = code_plane(space, &counts, plane, count, (mode, at_least), at);
+            at = code_plane(space, counts, plane, count, (mode, at_least), at);
         }
     }
     space.coded[0] = modes;
@@ -227,12 +232,12 @@ pub(super) fn encode(space: &mut PlaneSpace, count: usize) -> Option<usize> {
 )]
 fn split(space: &mut PlaneSpace, count: usize) -> usize {
     let PlaneSpace { words, planes, counts, .. } = space;
-    *counts = [[0; 256]; PLANES];
+    *counts = [[[0; 256]; PLANES]; TURNS];
     let sample = words[..count].iter().step_by(sampling_step(count));
     let samples = sample.len();
-    for word in sample {
+    for (turn, word) in sample.enumerate() {
         for (plane, byte) in word.to_le_bytes().into_iter().enumerate() {
-            counts[plane][usize::from(byte)] += 1;
+            counts[turn % TURNS][plane][usize::from(byte)] += 1;
         }
     }
     for at in (0..count).step_by(16) {
@@ -250,17 +255,16 @@ fn split(space: &mut PlaneSpace, count: usize) -> usize {
     samples
 }
 
-/// The counts of all symbols, a byte each, 255 standing for more.
+/// The counts of all symbols of a plane.
 #[inline]
 #[target_feature(
     enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
 )]
-fn saturated(counts: &[u16; 256]) -> [__m512i; 4] {
+fn saturated(counts: &[[[u8; 256]; PLANES]; TURNS], plane: usize) -> [__m512i; 4] {
     [0, 64, 128, 192].map(|at| {
         // SAFETY: 192 + 64 are all.
-        let (low, high) = unsafe { (load(counts, at), load(counts, at + 32)) };
-        let (low, high) = (_mm512_cvtusepi16_epi8(low), _mm512_cvtusepi16_epi8(high));
-        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+        let (one, other) = unsafe { (load(&counts[0][plane], at), load(&counts[1][plane], at)) };
+        _mm512_adds_epu8(one, other)
     })
 }
 
@@ -275,14 +279,22 @@ fn tell(counts: &[__m512i; 4]) -> Counts {
         let least = _mm512_set1_epi8(least as i8);
         counts.iter().map(|&count| _mm512_cmpge_epu8_mask(count, least).count_ones()).sum::<u32>()
     };
-    // Bit by bit the largest count that so many symbols reach.
+    // Bit by bit the largest count that so many symbols reach; no more than an even share of the sample.
     let mut at_least = [0; 3];
-    for bit in (0..8).rev() {
-        for (least, symbols) in at_least.iter_mut().zip(symbols) {
+    for (least, (symbols, bits)) in at_least.iter_mut().zip([(16, 5), (4, 7)]) {
+        for bit in (0..bits).rev() {
             let more = *least | 1 << bit;
             *least = std::hint::select_unpredictable(reach(more) >= symbols, more, *least);
         }
     }
+    let [a, b, c, d] = *counts;
+    let most = _mm512_max_epu8(_mm512_max_epu8(a, b), _mm512_max_epu8(c, d));
+    let most = _mm256_max_epu8(_mm512_castsi512_si256(most), _mm512_extracti64x4_epi64::<1>(most));
+    let most = _mm_max_epu8(_mm256_castsi256_si128(most), _mm256_extracti128_si256::<1>(most));
+    // The least of sixteen bytes turned over: of eight halves, each the lesser of its bytes.
+    let turned = _mm_xor_si128(most, _mm_set1_epi8(-1));
+    let turned = _mm_minpos_epu16(_mm_min_epu8(turned, _mm_srli_epi16::<8>(turned)));
+    at_least[2] = !_mm_extract_epi8::<0>(turned) as u32 & 0xff;
     let covered = [0, 1, 2].map(|index: usize| {
         let least = at_least[index];
         let vector = _mm512_set1_epi8(least as i8);
