@@ -27,7 +27,7 @@ impl Random {
     }
 
     fn below(&mut self, limit: usize) -> usize {
-        (self.next() >> 32) as usize * limit >> 32
+        (((self.next() >> 32) * limit as u64) >> 32) as usize
     }
 }
 

@@ -63,14 +63,18 @@ pub(super) fn decode(src: &[u8], words: &mut [u32]) -> Option<usize> {
         (codes, rest) = rest.split_at_checked((coded * mode.bits()).div_ceil(8))?;
         (raw, rest) = rest.split_at_checked(count - coded)?;
         // Both kinds are made bytes first, so that the loop over the mask has nothing to guess.
-        let mut bytes = [[0; SPACE]; 2];
-        bytes[0][..raw.len()].copy_from_slice(raw);
-        expand(mode, symbols, codes, &mut bytes[1]);
-        let mut next = [0; 2];
+        let mut bytes = [0; 2 * SPACE];
+        let (raw_bytes, coded_bytes) = bytes.split_at_mut(SPACE);
+        raw_bytes[..raw.len()].copy_from_slice(raw);
+        expand(mode, symbols, codes, coded_bytes);
+        let mut done = 0;
         for (at, word) in words.iter_mut().enumerate() {
             let kind = usize::from(mask[at / 8] >> (at % 8) & 1);
-            *word |= u32::from(bytes[kind][next[kind] % SPACE]) << shift;
-            next[kind] += 1;
+            // The next coded byte, or the next raw one: at the number of those before.
+            let from =
+                (at.wrapping_sub(done) & kind.wrapping_sub(1)) + ((SPACE + done) & kind.wrapping_neg());
+            *word |= u32::from(bytes[from % (2 * SPACE)]) << shift;
+            done += kind;
         }
     }
     Some(src.len() - rest.len())
@@ -80,7 +84,7 @@ pub(super) fn decode(src: &[u8], words: &mut [u32]) -> Option<usize> {
 const SPACE: usize = 2 * WORDS;
 
 /// The symbols of all codes.
-fn expand(mode: Mode, symbols: &[u8], codes: &[u8], bytes: &mut [u8; SPACE]) {
+fn expand(mode: Mode, symbols: &[u8], codes: &[u8], bytes: &mut [u8]) {
     match mode {
         Mode::Raw => {}
         Mode::One => bytes.fill(symbols[0]),
