@@ -1,7 +1,8 @@
 //! The `zfolio` command line.
 //!
 //! `zfolio capture` writes pages of a process or of files to a corpus; `zfolio bench` runs the store over
-//! corpora, checks every byte it gets back, and reports; `zfolio compare` tells two runs apart; `zfolio report` makes a page of them; `zfolio doctor` examines what
+//! corpora, checks every byte it gets back, and reports; `zfolio compare` tells two runs apart; `zfolio report` makes a page of them; `zfolio simulate` has more devices
+//! and threads submit in simulated time than there are; `zfolio doctor` examines what
 //! stands between the machine and its IAA; `zfolio emulate` runs a command on modelled devices. Each command is a module with a `run`; this file only
 //! reads the arguments and turns errors into one line on standard error and an exit code.
 
@@ -20,6 +21,8 @@ mod os;
 mod progress;
 mod quantity;
 mod report;
+mod resume;
+mod simulate;
 mod statistics;
 mod variance;
 mod verdict;
@@ -49,6 +52,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Emulate(emulate::EmulateArgs),
     Report(report::ReportArgs),
+    Simulate(Box<simulate::SimulateArgs>),
     /// Build the data of the live-memory corpus and wait (what `capture --self` captures)
     #[command(name = corpus::live::SUBCOMMAND, hide = true)]
     Workload,
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(args).map_err(|error| error.to_string()),
         Command::Doctor(args) => doctor::run(args).map_err(|error| error.to_string()),
         Command::Report(args) => report::run(args).map_err(|error| error.to_string()),
+        Command::Simulate(args) => simulate::run(args, &interrupt),
         Command::Emulate(_) | Command::Workload => unreachable!("served above"),
     };
     result.unwrap_or_else(|message| fail(&message))

@@ -8,6 +8,24 @@ use std::time::{Duration, Instant};
 /// How often the line changes.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
+/// `[####------] 12 of 96, 3 min left`: how many of all are done, and what is left of the time, if `new` of them were done in
+/// `elapsed` and say anything about it.
+pub(crate) fn bar(done: usize, all: usize, new: usize, elapsed: Duration) -> String {
+    const WIDTH: usize = 12;
+    let full = (done * WIDTH).checked_div(all).unwrap_or(WIDTH).min(WIDTH);
+    let bar = "#".repeat(full) + &"-".repeat(WIDTH - full);
+    if new == 0 {
+        return format!("[{bar}] {done} of {all}");
+    }
+    let seconds = elapsed.as_secs_f64() / new as f64 * all.saturating_sub(done) as f64;
+    let left = match seconds as u64 {
+        0..=99 => format!("{seconds:.0} s"),
+        100..=5_999 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3_600.0),
+    };
+    format!("[{bar}] {done} of {all}, {left} left")
+}
+
 /// The line. Dropping it wipes it.
 pub(crate) struct Progress {
     terminal: bool,
@@ -53,5 +71,21 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bar_tells_what_is_done_and_how_long_the_rest_takes() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(bar(0, 96, 0, minute), "[------------] 0 of 96");
+        assert_eq!(bar(48, 96, 6, minute), "[######------] 48 of 96, 8 min left");
+        assert_eq!(bar(95, 96, 95, minute), "[###########-] 95 of 96, 1 s left");
+        assert_eq!(bar(96, 96, 2, minute), "[############] 96 of 96, 0 s left");
+        assert_eq!(bar(0, 0, 0, minute), "[############] 0 of 0");
+        assert_eq!(bar(1, 1000, 1, minute), "[------------] 1 of 1000, 16.6 h left");
     }
 }

@@ -146,7 +146,7 @@ pub(super) fn pins(pin: bool, threads: u64) -> Result<Vec<usize>, String> {
 
 /// Folio sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum FolioChoice {
+pub(crate) enum FolioChoice {
     #[value(name = "4K")]
     Page,
     #[value(name = "16K")]
@@ -158,7 +158,7 @@ pub(super) enum FolioChoice {
 }
 
 impl FolioChoice {
-    pub(super) fn pages(self) -> u32 {
+    pub(crate) fn pages(self) -> u32 {
         match self {
             Self::Page => 1,
             Self::Small => 4,

@@ -5,9 +5,9 @@
 //! were begun and not finished are taken out of it, because they would be mixed with new ones.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -22,8 +22,9 @@ use super::{BenchError, FolioChoice, MAX_PAGES, Run, Setup, table};
 use crate::corpus::Corpus;
 use crate::corpus::random::Random;
 use crate::interrupt::{self, Interrupt};
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use crate::quantity::plural;
+use crate::resume::{self, Key};
 
 /// Arguments of `zfolio bench sweep`.
 #[derive(Debug, clap::Args)]
@@ -114,9 +115,6 @@ impl SweepArgs {
     }
 }
 
-/// What makes two measurements the same: if one is there, the other need not be made.
-type Key = Vec<String>;
-
 /// Names in the records that are the key.
 const KEY: [&str; 15] = [
     "corpus",
@@ -136,10 +134,6 @@ const KEY: [&str; 15] = [
     "kernel",
 ];
 
-fn key(line: &Value) -> Key {
-    KEY.iter().map(|name| line[*name].to_string()).collect()
-}
-
 /// Runs the command.
 pub(super) fn run(args: &SweepArgs, interrupt: &Interrupt) -> Result<ExitCode, BenchError> {
     let setups = args.setups().map_err(BenchError::Sides)?;
@@ -154,7 +148,10 @@ pub(super) fn run(args: &SweepArgs, interrupt: &Interrupt) -> Result<ExitCode, B
         }
         corpus.arrange(args.pages.unwrap_or(corpus.facts.pages), largest);
     }
-    let complete = go_on(&args.json)?;
+    let of_bench = |value: &Value| value["kind"] == "round" || value["kind"] == "summary";
+    let whole = |value: &Value| value["kind"] == "summary" && value["complete"] == true;
+    let complete = resume::go_on(&args.json, &KEY, of_bench, whole)
+        .map_err(|error| BenchError::Resume { path: args.json.clone(), error })?;
     let out =
         File::options().append(true).create(true).open(&args.json).map_err(|error| args.failed(error))?;
     let mut sweep = Sweep {
@@ -212,7 +209,7 @@ impl Sweep<'_> {
         for &codec in &self.args.codec {
             let variant = Variant::open_one(&setup.with_codec(codec), pages)?;
             let line = super::jsonl::begin("summary", setup, corpus, &variant).into_value();
-            if self.complete.contains(&key(&line)) {
+            if self.complete.contains(&resume::key(&line, &KEY)) {
                 self.done += 1;
             } else {
                 variants.push(variant);
@@ -235,68 +232,8 @@ impl Sweep<'_> {
         Ok(crate::print(&lines).is_ok())
     }
 
-    /// `12 of 96, 3 min left: `, or without the time before there is anything to tell it from.
+    /// A bar, `12 of 96, 3 min left: `.
     fn so_far(&self) -> String {
-        let Self { points, done, measured, begin, .. } = self;
-        if *measured == 0 {
-            return format!("{done} of {points}: ");
-        }
-        let seconds = begin.elapsed().as_secs_f64() / *measured as f64 * (points - done) as f64;
-        let left = match seconds as u64 {
-            0..=99 => format!("{seconds:.0} s"),
-            100..=5_999 => format!("{:.0} min", seconds / 60.0),
-            _ => format!("{:.1} h", seconds / 3_600.0),
-        };
-        format!("{done} of {points}, {left} left: ")
+        format!("{}: ", progress::bar(self.done, self.points, self.measured, self.begin.elapsed()))
     }
-}
-
-/// What a file holds complete. Rounds without a complete summary, and a last line that was cut short, are removed from it.
-fn go_on(path: &Path) -> Result<HashSet<Key>, BenchError> {
-    let unreadable = |error| BenchError::Resume { path: path.to_owned(), error };
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
-        Err(error) => return Err(unreadable(error)),
-    };
-    let mut lines = Vec::new();
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        match serde_json::from_str::<Value>(line) {
-            Ok(value) => lines.push((line, value)),
-            // A run that was killed while it wrote.
-            Err(_) if !line.ends_with('\n') => {}
-            Err(_) if line.trim().is_empty() => {}
-            Err(error) => {
-                let reason = format!(
-                    "line {}: no JSON ({error}); a sweep goes on only with a file of its own",
-                    number + 1
-                );
-                return Err(unreadable(io::Error::other(reason)));
-            }
-        }
-    }
-    let summaries = lines.iter().map(|(_, value)| value).filter(|value| value["kind"] == "summary");
-    let complete: HashSet<Key> = summaries.filter(|value| value["complete"] == true).map(key).collect();
-    let of_bench = |value: &Value| value["kind"] == "round" || value["kind"] == "summary";
-    let mut kept = String::with_capacity(text.len());
-    for (line, value) in &lines {
-        if !of_bench(value) || complete.contains(&key(value)) {
-            kept.push_str(line.trim_end_matches('\n'));
-            kept.push('\n');
-        }
-    }
-    if kept != text {
-        replace(path, &kept).map_err(unreadable)?;
-    }
-    Ok(complete)
-}
-
-/// Replaces a file by another one beside it, so that there is always a whole one.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut new = tempfile::NamedTempFile::new_in(folder)?;
-    new.write_all(text.as_bytes())?;
-    new.as_file().set_permissions(fs::metadata(path)?.permissions())?;
-    new.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
