@@ -402,11 +402,31 @@ impl Zswap {
         }
     }
 
+    /// A page is used. The caller holds its slot.
+    #[inline(always)]
+    fn count_use(&self, entry: &Entry) {
+        // Where nobody ticks there are no ages, and loads pay two instructions for that.
+        let now = self.clock.load(Ordering::Relaxed);
+        if now != 0 {
+            self.count_age(entry, now);
+        }
+    }
+
+    #[inline(never)]
+    fn count_age(&self, entry: &Entry, now: u16) {
+        match entry.age(now) {
+            // What was used in this tick is nobody's cold page.
+            0 => {}
+            age => self.ages.count(age),
+        }
+    }
+
     /// A page was read and stays. The caller holds its slot.
     #[inline]
     fn mark_read(&self, entry: &Entry, node: usize) {
         self.pages_read[node].add(1);
         self.tenants.count_read(entry.tenant());
+        self.count_use(entry);
         entry.set_tick(self.clock.load(Ordering::Relaxed));
         self.lru_list((entry.tenant(), node)).mark_referenced(entry);
     }
@@ -425,6 +445,9 @@ impl Zswap {
     /// Frees a published entry and its object. The caller holds its slot, and `header` is the object's.
     #[inline(always)]
     fn release_object(&self, id: u32, entry: &Entry, object: RawObject, header: &Zspage, leaves: Leaves) {
+        if leaves == Leaves::Loaded {
+            self.count_use(entry);
+        }
         self.unlist(id, entry, object, header.node(), leaves);
         // SAFETY: the entry took over the object when it was staged, and is no more, so nobody frees it again; who
         // borrowed its bytes borrowed the guard of this slot.

@@ -111,8 +111,8 @@ impl Zswap {
     }
 
     /// Compresses pages of node `nid` that are at least `min_age` ticks old once more, by `method`, for `time` at most, and
-    /// keeps what is shorter. In software, on this thread, and with the page's slot held meanwhile. The next call goes
-    /// on where this one ends.
+    /// keeps what is shorter. In software, on this thread, and with the page's slot held meanwhile. A page is tried with a
+    /// codec once, until it is stored again. The next call goes on where this one ends.
     ///
     /// # Errors
     /// See [`ShrinkError`].
@@ -153,7 +153,7 @@ impl Zswap {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recompressed {
-    /// Pages that were old enough.
+    /// Pages that were old enough, and not tried before.
     pub tried_pages: u64,
     /// Pages that are shorter now.
     pub pages: u64,

@@ -38,6 +38,8 @@ pub(crate) enum Counter {
     RejectReclaimFail,
     /// Pages that a store or load took while they were being written.
     ReclaimRaces,
+    /// Loads and reads of pages that were on the swap device by then.
+    DiskSwapins,
     /// Pages read from a swap device.
     DeviceReads,
     /// Pages written past the store.

@@ -31,8 +31,11 @@ pub(crate) const LISTED: u8 = 1;
 pub(crate) const REFERENCED: u8 = 2;
 
 /// The bits of the swap type in its byte.
-const TYPE: u8 = 0x7f;
-/// The bit beside them: see [`Entry::mark_writing`].
+const TYPE: u8 = 0x1f;
+/// The bits beside them: see [`Entry::try_codec`].
+const TRIED: u8 = 0x60;
+const TRIED_SHIFT: u32 = 5;
+/// The highest bit: see [`Entry::mark_writing`].
 const WRITING: u8 = 0x80;
 
 /// See the module.
@@ -51,7 +54,7 @@ pub(crate) struct Entry {
     /// The store's clock when the page was stored or last read.
     tick: AtomicU16,
     pub(crate) flags: AtomicU8,
-    /// And the mark of a write to the swap device.
+    /// And the marks of a write to the swap device and of recompression.
     swap_type: AtomicU8,
 }
 
@@ -84,6 +87,15 @@ impl Entry {
     /// True if the entry was marked and not used for another page since. Under the lock of the slot.
     pub(crate) fn is_writing(&self) -> bool {
         self.swap_type.load(Ordering::Relaxed) & WRITING != 0
+    }
+
+    /// True if the page was not the last time tried to be recompressed with this codec (lz4 and zstd count as one), which it
+    /// is from now on. Under the lock of the slot.
+    pub(crate) fn try_codec(&self, codec: Codec) -> bool {
+        let byte = self.swap_type.load(Ordering::Relaxed);
+        let tried = (1 + codec as u8 % 3) << TRIED_SHIFT;
+        self.swap_type.store(byte & !TRIED | tried, Ordering::Relaxed);
+        byte & TRIED != tried
     }
 
     /// Ticks of the store's clock since the page was stored or read. Under the lock of the slot.

@@ -30,8 +30,10 @@
 #![deny(unsafe_code)]
 #![cfg_attr(loom, allow(dead_code))]
 
+mod ages;
 mod check;
 mod claim;
+mod cold_age;
 mod compact;
 mod config;
 mod counters;
@@ -48,6 +50,7 @@ mod lru;
 pub mod micro;
 mod nodes;
 mod park;
+mod proactive;
 mod prometheus;
 mod reclaimer;
 mod shrink;
@@ -63,10 +66,12 @@ mod zsmalloc;
 mod zswap;
 
 pub use check::CheckError;
+pub use cold_age::{ColdAge, ColdAgeConfig};
 pub use compact::{Compacted, Recompressed, Repaired};
 pub use config::{Config, Incompressible, Limit, Placement};
 pub use error::{InvalidateError, LoadError, NewError, ShrinkError, StoreError, SwapoffError, SwaponError};
 pub use folio::{Folio, FolioError, MAX_FOLIO_PAGES, SwapEntry, TenantId};
+pub use proactive::{ColdPages, Proactive, ProactiveConfig, ProactiveStats};
 pub use prometheus::Prometheus;
 pub use reclaimer::{Reclaimer, ReclaimerConfig};
 pub use shrink::{ShrinkBudget, Shrunk};

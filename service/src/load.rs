@@ -195,6 +195,7 @@ impl Zswap {
     #[cold]
     fn not_here(&self, entry: SwapEntry, id: u32) -> LoadError {
         let Some((tenant, node)) = evicted_from(id) else { return LoadError::NotFound };
+        self.counters.add(Counter::DiskSwapins, 1);
         if let Some(list) = self.lru.get(tenant, node) {
             list.count_disk_swapin();
         }

@@ -2,7 +2,8 @@
 //!
 //! Stores never wait for it: they are refused, and it is woken. It takes what the accept thresholds say, of the pool,
 //! of nodes and of tenants, in slices, and looks again. From pool and nodes it takes in proportion, by
-//! [`Zswap::reclaim`], and by [`Zswap::shrink_within`] once that gives nothing; of a tenant, what it has too much.
+//! [`Zswap::reclaim`], and by [`Zswap::shrink_within`] once that gives nothing; of a tenant, what it has too much. If it is asked
+//! to, it also compacts now and then, and deals with cold pages before a limit is hit ([`Proactive`]).
 
 use std::fmt;
 use std::io;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use zfolio_accel::{NodeId, PAGE_SIZE};
 
 use crate::error::ShrinkError;
+use crate::proactive::{Proactive, ProactiveConfig};
 use crate::shrink::{ShrinkBudget, Shrunk};
 use crate::zswap::Zswap;
 
@@ -41,9 +43,8 @@ impl Pressure {
         }
     }
 
-    /// Waits until it is raised, or until the time is over, and lowers it.
-    fn wait(&self, timeout: Option<Duration>) {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    /// Waits until it is raised, or until the deadline, and lowers it.
+    fn wait(&self, deadline: Option<Instant>) {
         let mut guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
         while !self.raised.swap(false, Ordering::SeqCst) {
             // Bounded also without a deadline: a thread that cannot be woken could not be stopped.
@@ -66,11 +67,13 @@ pub struct ReclaimerConfig {
     pub name: String,
     /// How often every node is compacted, for at most a millisecond, when there is nothing else to do. `None` for never.
     pub compact_every: Option<Duration>,
+    /// What becomes of cold pages while no limit is hit. `None` for nothing.
+    pub proactive: Option<ProactiveConfig>,
 }
 
 impl Default for ReclaimerConfig {
     fn default() -> ReclaimerConfig {
-        ReclaimerConfig { name: "zfolio-reclaim".to_owned(), compact_every: None }
+        ReclaimerConfig { name: "zfolio-reclaim".to_owned(), compact_every: None, proactive: None }
     }
 }
 
@@ -89,8 +92,8 @@ impl Reclaimer {
     pub fn spawn(zswap: Arc<Zswap>, config: ReclaimerConfig) -> io::Result<Reclaimer> {
         let stop = Arc::new(AtomicBool::new(false));
         let work = {
-            let (zswap, stop, every) = (Arc::clone(&zswap), Arc::clone(&stop), config.compact_every);
-            move || run(&zswap, &stop, every)
+            let (zswap, stop, config) = (Arc::clone(&zswap), Arc::clone(&stop), config.clone());
+            move || run(&zswap, &stop, &config)
         };
         let thread = std::thread::Builder::new().name(config.name).spawn(work)?;
         Ok(Reclaimer { zswap, stop, thread: Some(thread) })
@@ -115,19 +118,29 @@ impl fmt::Debug for Reclaimer {
     }
 }
 
-fn run(zswap: &Zswap, stop: &AtomicBool, compact_every: Option<Duration>) {
+fn run(zswap: &Zswap, stop: &AtomicBool, config: &ReclaimerConfig) {
+    let started = Instant::now();
+    let mut proactive = config.proactive.clone().map(|proactive| Proactive::new(proactive, Duration::ZERO));
+    let mut compact_at = config.compact_every.and_then(|every| started.checked_add(every));
     while !stop.load(Ordering::SeqCst) {
-        match relieve(zswap) {
+        let relief = relieve(zswap);
+        if let Some(proactive) = &mut proactive {
+            // A child of fork has no store, and no such thread.
+            let _ = proactive.run(zswap, started.elapsed());
+        }
+        if compact_at.is_some_and(|at| Instant::now() >= at) {
+            for &nid in zswap.nodes.nids() {
+                let _ = zswap.compact(nid, Duration::from_millis(1));
+            }
+            compact_at = config.compact_every.and_then(|every| Instant::now().checked_add(every));
+        }
+        match relief {
             // More may be needed, or others were woken for nothing.
             Relief::Freed => {}
             Relief::Nothing => std::thread::park_timeout(REST),
             Relief::NotNeeded => {
-                zswap.pressure.wait(compact_every);
-                if compact_every.is_some() {
-                    for &nid in zswap.nodes.nids() {
-                        let _ = zswap.compact(nid, Duration::from_millis(1));
-                    }
-                }
+                let next = proactive.as_ref().and_then(|proactive| started.checked_add(proactive.next()));
+                zswap.pressure.wait(compact_at.into_iter().chain(next).min());
             }
         }
     }

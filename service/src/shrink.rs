@@ -8,6 +8,7 @@
 //! 3. write, many pages at a time, with no lock held;
 //! 4. try the slot again, and free the page if it is still the one that was written.
 
+mod cold;
 mod pressure;
 
 use std::ops::Range;
@@ -269,9 +270,6 @@ impl<'s> Shrinker<'s> {
     fn write_back(&mut self, list: &List, wanted: usize, scan: &mut u64) {
         let left = self.budget.pages - self.shrunk.written_back_pages;
         let wanted = wanted.min(WRITE_BATCH).min(usize::try_from(left).unwrap_or(WRITE_BATCH));
-        if self.pages.is_empty() {
-            self.pages = Page::zeroed_vec(WRITE_BATCH);
-        }
         let mut pending = Vec::with_capacity(wanted);
         let mut used = 0;
         while used < wanted && *scan > 0 {
@@ -318,21 +316,34 @@ impl<'s> Shrinker<'s> {
             }
         }
         let taken = guards.len();
-        if taken == 0 {
-            return 0;
+        self.decompress_held(guards, buffers.start, pending);
+        taken
+    }
+
+    /// Decompresses the pages of held slots into the buffers from `first` on, and lets them go with W set.
+    fn decompress_held(
+        &mut self,
+        guards: Vec<(SlotGuard<'s>, Arc<dyn SwapDevice>)>,
+        first: usize,
+        pending: &mut Vec<Pending<'s>>,
+    ) {
+        if guards.is_empty() {
+            return;
         }
-        let results = decompress(store, &guards, &mut self.pages[buffers.clone()]);
+        if self.pages.is_empty() {
+            self.pages = Page::zeroed_vec(WRITE_BATCH);
+        }
+        let results = decompress(self.store, &guards, &mut self.pages[first..first + guards.len()]);
         // The buffers of pages that failed stay unused.
         for (index, (guard, device)) in guards.into_iter().enumerate() {
             if !results[index] {
-                store.counters.add(Counter::CorruptLoads, 1);
+                self.store.counters.add(Counter::CorruptLoads, 1);
                 self.failed();
                 continue;
             }
-            let (entry, page) = (guard.swap_entry(), buffers.start + index);
+            let (entry, page) = (guard.swap_entry(), first + index);
             pending.push(Pending { entry, writing: guard.begin_writeback(), page, device });
         }
-        taken
     }
 
     /// Writes the batch and frees what was written.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use zfolio_accel::{Channels, ChannelsConfig, ForkGuard, Method, PAGE_SIZE, Topology};
 
+use crate::ages::Ages;
 use crate::claim::SlotGuard;
 use crate::config::{Config, Incompressible, Limit};
 use crate::counters::{Counters, Striped};
@@ -50,12 +51,16 @@ pub struct Zswap {
     pub(crate) incompressible: Incompressible,
     /// By node index: where the shrinker goes on among the tenants.
     pub(crate) reclaim_cursors: Box<[AtomicU32]>,
+    /// By node index: the zspage at which writeback by age goes on.
+    pub(crate) cold_cursors: Box<[AtomicU32]>,
     /// By node index: the zspage at which the repair of misplaced pages goes on.
     pub(crate) repair_cursors: Box<[AtomicU32]>,
     /// The same, of recompression.
     pub(crate) recompress_cursors: Box<[AtomicU32]>,
     /// Ticks, by which the age of pages is told.
     pub(crate) clock: AtomicU16,
+    /// At which ages pages are used.
+    pub(crate) ages: Ages,
     lock_timeout: Duration,
 }
 
@@ -107,7 +112,8 @@ impl Zswap {
             .map_err(|OutOfMemory| NewError::OutOfMemory)?;
         let cursors = || -> Box<[AtomicU32]> { nodes.nids().iter().map(|_| AtomicU32::new(0)).collect() };
         let pages_read = nodes.nids().iter().map(|_| Striped::default()).collect();
-        let (reclaim_cursors, repair_cursors, recompress_cursors) = (cursors(), cursors(), cursors());
+        let (reclaim_cursors, repair_cursors) = (cursors(), cursors());
+        let (recompress_cursors, cold_cursors) = (cursors(), cursors());
         Ok(Zswap {
             tree: Tree::new(),
             lot: ParkingLot::new(),
@@ -124,6 +130,8 @@ impl Zswap {
             max_compressed_len: config.max_compressed_len,
             incompressible: config.incompressible,
             reclaim_cursors,
+            cold_cursors,
+            ages: Ages::new(),
             repair_cursors,
             recompress_cursors,
             clock: AtomicU16::new(0),

@@ -71,6 +71,22 @@ impl<'s> SlotGuard<'s> {
         owns.then_some(guard)
     }
 
+    /// Locks the slot of the page that has this object, if it was not used for `min_age` ticks, may be written back, has no
+    /// I/O in flight, and nobody has it.
+    pub(crate) fn try_lock_cold(
+        store: &'s Zswap,
+        (owner, zspage, index): (u32, u32, u16),
+        min_age: u16,
+    ) -> Option<SlotGuard<'s>> {
+        // First by a look, for most pages are not.
+        let is_cold = |entry: &Entry| entry.age(store.clock.load(Ordering::Relaxed)) >= min_age;
+        let entry = store.slab.get(owner).filter(|entry| is_cold(entry))?;
+        let guard = SlotGuard::try_lock_object(store, owner, zspage, index)?;
+        let may =
+            is_cold(entry) && !guard.slot.in_writeback() && store.tenants.may_write_back(entry.tenant());
+        may.then_some(guard)
+    }
+
     /// The slot that is held, of a page with an entry.
     pub(crate) fn swap_entry(&self) -> SwapEntry {
         self.entry.expect("only entries are on LRU lists").swap_entry()
@@ -198,11 +214,10 @@ impl Zswap {
             return;
         };
         let Contents::Object { object, codec: Some(codec), crc } = entry.contents() else { return };
-        if entry.age(self.clock.load(Ordering::Relaxed)) < min_age {
+        // One that did not get shorter will not.
+        if entry.age(self.clock.load(Ordering::Relaxed)) < min_age || !entry.try_codec(with.method.codec()) {
             return;
         }
-        // One that does not get shorter is not tried again at once.
-        entry.set_tick(self.clock.load(Ordering::Relaxed));
         let header = self.pool.header(object);
         // SAFETY: the guard holds the slot of the page that owns the object, and only its holder frees or moves it.
         let bytes = unsafe { self.pool.bytes(header, object) };

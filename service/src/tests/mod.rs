@@ -6,6 +6,7 @@ mod model;
 mod nodes;
 mod placement;
 mod pressure;
+mod proactive;
 mod shrink;
 mod soak;
 mod swap;
