@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the tests of real memory nodes on a machine that has them: a virtual one of three nodes, the third without CPUs.
+# Runs the tests of real memory nodes on a machine that has them: a virtual one of three nodes, the third without CPUs. Then
+# what each placement costs there, in density and in pages that are not on their node (its rates are those of an emulator).
 #
 #     ci/numa.sh [TEST...]
 #
@@ -39,6 +40,7 @@ triple=x86_64-unknown-linux-gnu
 export RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=$work/build
 built=$(cargo test --package zfolio --test real_nodes --lib --no-run --target "$triple" --message-format json |
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+cargo build --package zfolio --example placement --target "$triple"
 
 root=$work/root
 rm -rf "$root"
@@ -47,6 +49,7 @@ cp "$work/busybox" "$root/bin/"
 for program in $built; do
     strip -o "$root/tests/$(basename "${program%-*}")" "$program"
 done
+strip -o "$root/tests/placement" "$CARGO_TARGET_DIR/$triple/debug/examples/placement"
 [ -e "$root/tests/real_nodes" ] && [ -e "$root/tests/zfolio" ] || {
     echo "numa: cargo built no tests: $built" >&2
     exit 1
@@ -60,7 +63,8 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev 2>/dev/null
 mount -t tmpfs tmp /tmp
 echo "numa: \$(uname -r), \$(nproc) cpus, nodes \$(cat /sys/devices/system/node/online)"
-/tests/zfolio nodes --test-threads 2 && /tests/real_nodes --nocapture --test-threads 1 ${*@Q}
+/tests/zfolio nodes --test-threads 2 && /tests/real_nodes --nocapture --test-threads 1 ${*@Q} &&
+    /tests/placement --pages 16384 --rounds 1 /tests/real_nodes /tests/zfolio /bin/busybox
 echo "numa: exit \$?"
 poweroff -f
 EOT

@@ -83,7 +83,12 @@ impl Zswap {
         let mut asked = None;
         let mut visit = |owner, zspage, index| {
             if asked.replace(zspage) != Some(zspage) {
-                repaired.strayed_bytes += self.pool.ask_again(zspage, node) * PAGE_SIZE as u64;
+                let strayed_pages = self.pool.ask_again(zspage, node);
+                repaired.strayed_bytes += strayed_pages * PAGE_SIZE as u64;
+                if strayed_pages != 0 {
+                    // What is empty was moved as well, by all one can tell.
+                    self.pool.arena().release_stock(node);
+                }
             }
             match self.bring_home(owner, zspage, index) {
                 Ok(0) => {}
@@ -97,10 +102,6 @@ impl Zswap {
         };
         let next = self.pool.visit_objects(node, cursor.load(Ordering::Relaxed), &mut visit);
         cursor.store(next.unwrap_or(0), Ordering::Relaxed);
-        if repaired.strayed_bytes != 0 {
-            // What is empty was moved as well, by all one can tell.
-            self.pool.release_warm_of(node);
-        }
         Ok(repaired)
     }
 
