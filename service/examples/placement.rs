@@ -236,7 +236,7 @@ impl Bench<'_> {
                 zswap.invalidate(SwapEntry::new(0, u32::try_from(number)?))?;
                 there[number] = false;
             }
-            let hog = hog(full, self.pages as u64 * 256);
+            let hog = hog(full, self.pages as u64 * 1024);
             let from = (self.pages / 4).next_multiple_of(FOLIO);
             let folios = (from..self.pages).step_by(FOLIO).map(|first| (first, FOLIO, full));
             let (refused, time) = self.store(&zswap, folios, &mut there)?;
