@@ -14,6 +14,9 @@ const ORDERS: usize = 4_000;
 /// Drawn sets of layouts for the interval of their share.
 const DRAWS: usize = 1_000;
 
+/// With fewer layouts nothing is said of their share.
+pub(crate) const FEWEST: usize = 5;
+
 /// How sure that interval is.
 pub(crate) const SHARE_LEVEL: f64 = 0.95;
 
@@ -42,7 +45,7 @@ pub(crate) struct Components {
     pub(crate) processes: Option<f64>,
     /// Between two processes of different layouts.
     pub(crate) layouts: Option<f64>,
-    /// The part of the variance between processes that is the layout's.
+    /// The part of the variance between processes that is the layout's; none of fewer than [`FEWEST`].
     pub(crate) share: Option<Interval>,
     /// How often processes of one layout would be as near each other as they are, if the layout meant nothing.
     pub(crate) chance: Option<f64>,
@@ -119,6 +122,9 @@ fn share(values: &[(usize, f64)], random: &mut Random) -> Option<Interval> {
     let mut layouts: Vec<usize> = values.iter().map(|(layout, _)| *layout).collect();
     layouts.sort_unstable();
     layouts.dedup();
+    if layouts.len() < FEWEST {
+        return None;
+    }
     let drawn = (0..DRAWS).filter_map(|_| {
         let mut set: Vec<(usize, f64)> = Vec::with_capacity(values.len());
         for _ in &layouts {
@@ -213,6 +219,13 @@ mod tests {
 
     fn medians(processes: &[Process]) -> Vec<(usize, f64)> {
         processes.iter().filter_map(middle).collect()
+    }
+
+    #[test]
+    fn few_layouts_say_nothing_of_their_share() {
+        let mut random = Random::new(4);
+        let share = |layouts| Components::of(&measured(layouts, 0.02, 0.01, 0.01, &mut random), 1).share;
+        assert_eq!([FEWEST - 1, FEWEST].map(share).map(|share| share.is_some()), [false, true]);
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub(super) struct Subject {
 #[derive(Debug, Default)]
 pub(super) struct Records {
     pub(super) subjects: Vec<Subject>,
+    /// Processes that were measured to their end.
+    pub(super) processes: usize,
     /// Processes whose addresses were the kernel's choice all the same.
     pub(super) random_addresses: usize,
 }
@@ -107,6 +109,7 @@ impl Records {
         if kept.is_empty() {
             return Err(format!("the process with --layout-seed {} measured nothing", origin.seed));
         }
+        self.processes += 1;
         self.random_addresses += usize::from(lines[0]["addresses_random"] != false);
         Ok(kept)
     }

@@ -9,7 +9,7 @@ use super::records::{Records, Series, Subject};
 use crate::bench::ab;
 use crate::quantity::{nanoseconds, plural};
 use crate::statistics::Sample;
-use crate::variance::{BELIEVED, Components, SHARE_LEVEL, of_layouts};
+use crate::variance::{BELIEVED, Components, FEWEST, SHARE_LEVEL, of_layouts};
 use crate::verdict::{TimeRatio, Verdict};
 
 /// Everything found.
@@ -87,7 +87,11 @@ impl<'r> Findings<'r> {
             plural(*processes as u64, "process"),
             "its own environment, stack, heap, CPUs and order of folios",
         );
+        let (asked, measured) = (layouts * processes, self.records.processes);
         // Writing to a String cannot fail.
+        if measured < asked {
+            let _ = writeln!(text, "INTERRUPTED: {measured} of {} measured", plural(asked as u64, "process"));
+        }
         for (subject, rows) in &self.subjects {
             let _ = writeln!(text, "\n{}", self.title(subject));
             text += &components(rows, kind);
@@ -207,7 +211,8 @@ fn components(rows: &[Row<'_>], kind: &str) -> String {
     );
     for Row { series, components, .. } in rows {
         let median = Sample::new(series.a.clone()).filter(|_| !sides);
-        let share = components.share.map_or_else(String::new, |share| {
+        let few = || format!("- ({FEWEST} are the fewest)");
+        let share = components.share.map_or_else(few, |share| {
             format!(
                 "{:.0} % [{:.0}..{:.0}]{}",
                 100.0 * share.estimate,
