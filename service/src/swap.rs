@@ -134,7 +134,10 @@ impl Swap {
             let Some(io) = self.begin(guard, entry).map_err(busy)? else { continue };
             device.write(entry, page).map_err(|error| SwapError::Device { entry, error })?;
             self.zswap.counters.add(Counter::DeviceWrites, 1);
-            return io.finish(EMPTY, place).map_err(busy);
+            // Swapoff that went by waits for this write only. A page left behind would come back with the area.
+            let is_on = || self.zswap.tree.still_on(entry, 1);
+            io.finish(EMPTY, || if is_on() { place } else { EMPTY }).map_err(busy)?;
+            return Ok(());
         }
     }
 
@@ -177,7 +180,10 @@ impl Swap {
             let Some(io) = self.begin(guard, entry).map_err(busy)? else { continue };
             device.read(entry, page).map_err(|error| SwapError::Device { entry, error })?;
             self.zswap.counters.add(Counter::DeviceReads, 1);
-            return io.finish(id, if keep { id } else { EMPTY }).map_err(busy);
+            // Who invalidated it meanwhile was told that it was there: it must not be had twice.
+            if io.finish(id, || if keep { id } else { EMPTY }).map_err(busy)? {
+                return Ok(());
+            }
         }
     }
 

@@ -122,24 +122,25 @@ impl<'s> SlotGuard<'s> {
 }
 
 impl DeviceIo<'_> {
-    /// Ends I/O that succeeded, and makes `old` in the slot `new`, neither of which is a page of the store. What
-    /// came to the slot meanwhile is newer and stays.
-    pub(crate) fn finish(self, old: u32, new: u32) -> Result<(), TimedOut> {
+    /// Ends I/O that succeeded, and makes `old` in the slot what `new` says under its lock, neither of which is a page of
+    /// the store. What came to the slot meanwhile is newer and stays; then the answer is false.
+    pub(crate) fn finish(self, old: u32, new: impl FnOnce() -> u32) -> Result<bool, TimedOut> {
         let (store, slot) = (self.store, self.slot);
         let started = Cell::new(None);
         let id = slot.lock(&store.lot, || store.deadline(&started))?;
         std::mem::forget(self);
         if id != old {
             slot.unlock_after_io(&store.lot, id);
-            return Ok(());
+            return Ok(false);
         }
+        let new = new();
         match (is_on_device(old), is_on_device(new)) {
             (true, false) => store.counters.sub(Counter::OnDevicePages, 1),
             (false, true) => store.counters.add(Counter::OnDevicePages, 1),
             _ => {}
         }
         slot.unlock_after_io(&store.lot, new);
-        Ok(())
+        Ok(true)
     }
 }
 

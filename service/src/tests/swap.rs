@@ -2,8 +2,9 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::{
@@ -38,6 +39,7 @@ const SLOTS: usize = 64;
 
 /// One thread with slots of its own: what it stored last is what it finds, wherever that is.
 pub(crate) fn work(swap: &Swap, thread: usize, operations: usize) {
+    let nodes = swap.zswap().nodes.len();
     let mut random = Random::new(thread as u64 + 100);
     let base = thread * SLOTS;
     let mut pages: Vec<Option<PageBytes>> = vec![None; SLOTS];
@@ -50,7 +52,8 @@ pub(crate) fn work(swap: &Swap, thread: usize, operations: usize) {
                 let first = slot / size * size;
                 let new: Vec<PageBytes> =
                     (0..size).map(|_| any_page(&mut random, operation as u64)).collect();
-                let stored = swap.store(&folio(base + first, &new));
+                let nid = NodeId(random.below(nodes) as u16);
+                let stored = swap.store(&Folio::new(at(base + first), nid, &new).unwrap());
                 for (k, page) in new.into_iter().enumerate() {
                     pages[first + k] = stored.is_ok().then_some(page);
                 }
@@ -149,4 +152,89 @@ fn page_that_the_store_refuses_goes_past_it() {
     assert!(matches!(swap.load(at(on_device), &mut page), Err(SwapError::Load(LoadError::NotFound))));
     assert_nothing_is_left(&zswap);
     assert!(Path::new(&dir.path().join("swap")).exists());
+}
+
+/// A device whose I/O begins when the test has heard of it, and ends when the test says so.
+struct Gate(MemoryDevice, Mutex<Receiver<()>>, SyncSender<()>);
+
+impl Gate {
+    /// The device, what hears that I/O has begun, and what lets it end.
+    fn new() -> (Arc<Gate>, Receiver<()>, SyncSender<()>) {
+        let (begun, hears) = sync_channel(1);
+        let (lets, end) = sync_channel(1);
+        (Arc::new(Gate(MemoryDevice::new(), Mutex::new(end), begun)), hears, lets)
+    }
+
+    fn pass(&self) {
+        self.2.send(()).unwrap();
+        self.1.lock().unwrap().recv().unwrap();
+    }
+}
+
+impl SwapDevice for Gate {
+    fn write(&self, entry: SwapEntry, page: &PageBytes) -> io::Result<()> {
+        self.pass();
+        self.0.write(entry, page)
+    }
+
+    fn read(&self, entry: SwapEntry, page: &mut PageBytes) -> io::Result<()> {
+        self.pass();
+        self.0.read(entry, page)
+    }
+}
+
+/// Shuttle's find: swapoff had gone by the slot, which was empty then, and waited for the write to end; the write left word of its
+/// page behind, and the next swapon brought a page of another device.
+#[test]
+fn page_that_is_written_past_the_store_during_swapoff_does_not_come_back_with_the_area() {
+    let zswap = Arc::new(Zswap::new(pool_of(0)).unwrap());
+    let (device, begun, end) = Gate::new();
+    zswap.swapon_with_device(0, 8, device.clone()).unwrap();
+    let swap = Swap::new(zswap.clone());
+    let page = any_noise();
+    std::thread::scope(|scope| {
+        let store = scope.spawn(|| swap.store(&folio(3, std::slice::from_ref(&page))));
+        begun.recv().unwrap();
+        let swapoff = scope.spawn(|| zswap.swapoff(0));
+        while zswap.tree.still_on(at(3), 1) {
+            std::thread::yield_now();
+        }
+        end.send(()).unwrap();
+        assert!(matches!(store.join().unwrap(), Ok(Stored::OnDevice(_))));
+        swapoff.join().unwrap().unwrap();
+    });
+    zswap.swapon_with_device(0, 8, device).unwrap();
+    let mut room = [0; PAGE_SIZE];
+    assert_eq!(zswap.load(at(3), &mut room), Err(LoadError::NotFound));
+    assert_nothing_is_left(&zswap);
+}
+
+/// Shuttle's find as well: the one was told that the page was there and is gone, the other was given it.
+#[test]
+fn page_that_is_invalidated_while_it_is_read_from_the_device_is_not_had_twice() {
+    let zswap = Arc::new(Zswap::new(pool_of(0)).unwrap());
+    let (device, begun, end) = Gate::new();
+    zswap.swapon_with_device(0, 8, device).unwrap();
+    let swap = Swap::new(zswap.clone());
+    end.send(()).unwrap();
+    swap.store(&folio(3, &[any_noise()])).unwrap();
+    begun.recv().unwrap();
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| swap.load(at(3), &mut [0; PAGE_SIZE]));
+        begun.recv().unwrap();
+        let invalidate = scope.spawn(|| swap.invalidate(at(3)));
+        while !zswap.tree.slot(at(3)).unwrap().is_vacant() {
+            std::thread::yield_now();
+        }
+        end.send(()).unwrap();
+        assert_eq!(invalidate.join().unwrap(), Ok(true));
+        assert!(matches!(load.join().unwrap(), Err(SwapError::Load(LoadError::NotFound))));
+    });
+    assert_nothing_is_left(&zswap);
+}
+
+/// A page that a store of no memory refuses.
+fn any_noise() -> PageBytes {
+    let mut random = Random::new(9);
+    std::array::from_fn(|_| random.next() as u8)
 }
