@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything at once, every byte verified, for so many minutes: stores, loads, shrinkers, compaction, a reclaimer, tenants and
-# swap areas that come and go, and a swap device that fails now and then.
+# swap areas that come and go, and an engine and a swap device that fail now and then.
 #
 #     ci/soak.sh MINUTES
 set -euo pipefail

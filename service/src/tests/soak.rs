@@ -5,9 +5,57 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use zfolio_accel::{Engine, EngineError, Job, Outcome, Software};
+
 use super::swap::{Moody, work};
 use super::*;
-use crate::{Incompressible, MemoryDevice, Reclaimer, ReclaimerConfig, Swap, TenantConfig, TenantId};
+use crate::{
+    Incompressible, MemoryDevice, Placement, Reclaimer, ReclaimerConfig, Swap, TenantConfig, TenantId,
+};
+
+/// Software that fails every few pages and leaves rubbish behind, as a device does.
+struct MoodyEngine(Software, u64);
+
+impl MoodyEngine {
+    fn fails(&mut self) -> bool {
+        self.1 += 1;
+        self.1 % 13 == 5
+    }
+}
+
+impl Engine for MoodyEngine {
+    fn name(&self) -> &'static str {
+        "moody"
+    }
+
+    fn window(&self) -> usize {
+        1
+    }
+
+    fn compress<'a>(
+        &mut self,
+        pages: &mut dyn Iterator<Item = &'a PageBytes>,
+        sink: &mut dyn FnMut(Outcome<'a, '_>),
+    ) {
+        for page in pages {
+            if self.fails() {
+                sink(Outcome::Failed { page, error: EngineError::TimedOut });
+            } else {
+                self.0.compress(&mut std::iter::once(page), sink);
+            }
+        }
+    }
+
+    fn decompress(&mut self, jobs: &mut [Option<Job<'_>>]) {
+        self.0.decompress(jobs);
+        for job in jobs.iter_mut().flatten() {
+            if self.fails() {
+                job.page.fill(0xbd);
+                job.finish(Err(EngineError::PageFault));
+            }
+        }
+    }
+}
 
 fn round(seed: u64) -> u64 {
     let mut random = Random::new(seed);
@@ -18,10 +66,22 @@ fn round(seed: u64) -> u64 {
         accept_threshold_percent: [50, 90, 100][random.below(3)],
         incompressible: [Incompressible::StoreRaw, Incompressible::Refuse][random.below(2)],
         warm_bytes: [0, 1 << 16, 1 << 30][random.below(3)],
+        placement: [Placement::Prefer, Placement::Prefer, Placement::Dense][random.below(3)],
+        node_limits: match random.below(3) {
+            0 => vec![(NodeId(0), Limit::Bytes((10 + random.below(500)) as u64 * PAGE_SIZE as u64))],
+            _ => Vec::new(),
+        },
         ..Config::default()
     };
-    let channels = ChannelsConfig { method: config.method, ..ChannelsConfig::default() };
-    let channels = Channels::new(channels, &topology).unwrap();
+    let channels = if random.below(2) == 0 {
+        let channels = ChannelsConfig { method: config.method, ..ChannelsConfig::default() };
+        Channels::new(channels, &topology).unwrap()
+    } else {
+        let method = config.method.unwrap();
+        Channels::with_engine(method, &topology, "moody", move |_, _| {
+            Box::new(MoodyEngine(Software::new(method, 1), seed))
+        })
+    };
     let zswap = Arc::new(Zswap::with_channels(config, &topology, channels).unwrap());
     let device = Arc::new(Moody(MemoryDevice::new(), AtomicU64::new(0)));
     zswap.swapon_with_device(0, 1 << 16, device.clone()).unwrap();
@@ -37,12 +97,14 @@ fn round(seed: u64) -> u64 {
         scope.spawn(move || {
             let mut random = Random::new(seed + 1);
             while !stop.load(Ordering::Relaxed) {
-                zswap.shrink(NodeId(0), random.below(1 << 17) as u64).unwrap();
-                zswap.compact(NodeId(0), Duration::from_micros(200)).unwrap();
-                zswap.repair(NodeId(0), Duration::from_micros(200)).unwrap();
+                let nid = NodeId(random.below(zswap.nodes.len()) as u16);
+                zswap.shrink(nid, random.below(1 << 17) as u64).unwrap();
+                zswap.compact(nid, Duration::from_micros(200)).unwrap();
+                zswap.repair(nid, Duration::from_micros(200)).unwrap();
                 zswap.tick();
                 let dense = Method::DeflateDynamic;
-                zswap.recompress(NodeId(0), dense, 1, Duration::from_micros(300)).unwrap();
+                zswap.recompress(nid, dense, 1, Duration::from_micros(300)).unwrap();
+                zswap.shrink_tenant(TenantId(1 + random.below(3) as u16), 1 << 12).unwrap();
                 zswap.release_warm();
                 assert!(zswap.prometheus().len() > 1000);
             }
@@ -67,6 +129,8 @@ fn round(seed: u64) -> u64 {
                     }
                 }
                 if created.is_ok() {
+                    let config = TenantConfig { limit, writeback: false, ..TenantConfig::default() };
+                    zswap.configure_tenant(tenant, config).unwrap();
                     zswap.remove_tenant(tenant).unwrap();
                 }
                 zswap.swapoff(1).unwrap();
@@ -79,6 +143,8 @@ fn round(seed: u64) -> u64 {
     });
     drop(reclaimer);
     let written_back = zswap.stats().written_back_pages;
+    // As the threads left it, and once more when it is empty.
+    zswap.check().unwrap();
     assert_nothing_is_left(&zswap);
     written_back
 }
