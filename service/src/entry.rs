@@ -58,7 +58,7 @@ pub(crate) struct Entry {
     swap_type: AtomicU8,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const _: () = assert!(size_of::<Entry>() == 32);
 
 impl Entry {
@@ -164,11 +164,14 @@ pub(crate) enum Contents {
 }
 
 /// Entries of a leaf: 128 KiB.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const CHUNK_BITS: u32 = 12;
 /// Loom keeps account of every atomic.
 #[cfg(loom)]
 const CHUNK_BITS: u32 = 2;
+/// Shuttle's atomics are large.
+#[cfg(shuttle)]
+const CHUNK_BITS: u32 = 6;
 type Entries = LazyArray<Entry, 18, CHUNK_BITS>;
 
 /// Entries that travel together between a magazine and its node.

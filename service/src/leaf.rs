@@ -29,16 +29,16 @@ const TAKEN: u32 = 1;
 const AWAITED: u32 = 2;
 
 /// Looks this often before it sleeps: longer than what is usually done under a leaf lock.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const SPINS: u32 = 100;
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 const SPINS: u32 = 1;
 
 /// A value that one thread at a time may use. See the module.
 #[derive(Default)]
 pub(crate) struct Leaf<T> {
     word: AtomicU32,
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     sleepers: Sleepers,
     value: UnsafeCell<T>,
 }
@@ -61,7 +61,7 @@ impl<T> Leaf<T> {
     pub(crate) fn new(value: T) -> Leaf<T> {
         Leaf {
             word: AtomicU32::new(FREE),
-            #[cfg(loom)]
+            #[cfg(any(loom, shuttle))]
             sleepers: Sleepers::default(),
             value: UnsafeCell::new(value),
         }
@@ -108,7 +108,7 @@ impl<T> Leaf<T> {
 
 /// Sleeping as the kernel has it: it looks at the word and puts the caller to sleep in one step, so no wake-up comes
 /// between.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 impl<T> Leaf<T> {
     #[cold]
     fn sleep(&self) {
@@ -122,7 +122,7 @@ impl<T> Leaf<T> {
 }
 
 /// Waits while `word` is `value`, or wakes `value` waiters. Any return is right: who waited looks again.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn futex(word: &AtomicU32, operation: libc::c_int, value: u32) {
     let forever = std::ptr::null::<libc::timespec>();
     // SAFETY: the kernel only reads the word, which is borrowed for the call.
@@ -131,18 +131,19 @@ fn futex(word: &AtomicU32, operation: libc::c_int, value: u32) {
     };
 }
 
-/// Sleeping as loom has it: the same single step, by a mutex. A wake-up that is lost is a deadlock, which it reports.
-#[cfg(loom)]
+/// Sleeping as loom and shuttle have it: the same single step, by a mutex. A wake-up that is lost is a deadlock, which
+/// they report.
+#[cfg(any(loom, shuttle))]
 #[derive(Default)]
 struct Sleepers {
-    mutex: loom::sync::Mutex<()>,
-    woken: loom::sync::Condvar,
+    mutex: crate::sync::Mutex<()>,
+    woken: crate::sync::Condvar,
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 impl<T> Leaf<T> {
     fn sleep(&self) {
-        let guard = self.sleepers.mutex.lock().expect("a loom test panicked");
+        let guard = crate::sync::lock(&self.sleepers.mutex);
         if self.word.load(Ordering::Relaxed) == AWAITED {
             drop(self.sleepers.woken.wait(guard));
         }

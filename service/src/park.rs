@@ -8,9 +8,10 @@ use std::time::Instant;
 
 use crate::sync::{AtomicU32, Condvar, Mutex, Ordering, lock, seq_cst_for_loom};
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const BUCKETS: usize = 64;
-#[cfg(loom)]
+// Which bucket a word has depends on its address, and a schedule must not.
+#[cfg(any(loom, shuttle))]
 const BUCKETS: usize = 1;
 
 /// A cache line of its own for each bucket (two: CPUs fetch them in pairs).
@@ -62,7 +63,7 @@ impl ParkingLot {
         result
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     fn wait_counted(
         bucket: &Bucket,
         word: &AtomicU32,
@@ -83,8 +84,8 @@ impl ParkingLot {
         Ok(())
     }
 
-    /// Loom has no time: a wake-up that never comes is a deadlock, which it reports.
-    #[cfg(loom)]
+    /// Loom and shuttle have no time: a wake-up that never comes is a deadlock, which they report.
+    #[cfg(any(loom, shuttle))]
     fn wait_counted(
         bucket: &Bucket,
         word: &AtomicU32,
@@ -93,7 +94,7 @@ impl ParkingLot {
     ) -> Result<(), TimedOut> {
         let mut guard = lock(&bucket.mutex);
         while !done(word.load(Ordering::SeqCst)) {
-            guard = bucket.changed.wait(guard).expect("a loom test panicked");
+            guard = bucket.changed.wait(guard).expect("a test panicked");
         }
         Ok(())
     }

@@ -1,15 +1,21 @@
-//! The primitives of what loom checks: std's, or loom's when built with `--cfg loom`.
+//! The primitives of what loom and shuttle check: std's, or theirs when built with `--cfg loom` or `--cfg shuttle`.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::{
     Condvar, Mutex, MutexGuard,
-    atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering},
+    atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering, fence},
 };
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Condvar, Mutex, MutexGuard,
-    atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering},
+    atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering, fence},
+};
+
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering, fence},
 };
 
 /// Gives loom what two sequentially consistent accesses give by themselves: loom takes SeqCst accesses for
@@ -17,7 +23,7 @@ pub(crate) use loom::sync::{
 #[inline]
 pub(crate) fn seq_cst_for_loom() {
     #[cfg(loom)]
-    loom::sync::atomic::fence(Ordering::SeqCst);
+    fence(Ordering::SeqCst);
 }
 
 /// Locks a leaf lock. Nothing that runs under one panics half-way, so a poisoned one (by a test's panic, or an

@@ -61,9 +61,9 @@ pub(crate) const fn is_entry(id: u32) -> bool {
 }
 
 /// Looks this often before it parks; a store or load of one page takes longer than this anyway.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const SPINS: u32 = 64;
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 const SPINS: u32 = 1;
 
 /// One swap slot.
@@ -153,7 +153,7 @@ impl Slot {
             }
             lot.wait(&self.0, deadline, |word| word & LOCKED == 0)?;
             // Free again, but perhaps not for us: others may be faster for ever.
-            if cfg!(not(loom)) && Instant::now() >= deadline {
+            if cfg!(not(any(loom, shuttle))) && Instant::now() >= deadline {
                 return if self.try_lock() { Ok(self.id()) } else { Err(TimedOut) };
             }
         }

@@ -7,6 +7,8 @@ mod nodes;
 mod placement;
 mod pressure;
 mod proactive;
+#[cfg(shuttle)]
+mod schedules;
 mod shrink;
 mod soak;
 mod swap;

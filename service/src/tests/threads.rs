@@ -48,7 +48,7 @@ fn version_in(page: &PageBytes, slot: usize) -> u64 {
 
 /// What an operation did to one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Did {
+pub(super) enum Did {
     Store(u64),
     /// Loaded this version, and took it out.
     Take(u64),
@@ -59,6 +59,10 @@ enum Did {
     Remove,
     /// Emptied the slot, whether or not there was a page: a failed store, a range, swapoff.
     Erase,
+    /// Emptied the slot and then stored: past the store, which refused it.
+    StorePast(u64),
+    /// The same, and emptied it once more: the device had it for a while, if at all.
+    TriedPast(u64),
 }
 
 impl Did {
@@ -70,25 +74,26 @@ impl Did {
             Did::Read(version) => (before == version).then_some(before),
             Did::Miss => (before == 0).then_some(0),
             Did::Remove => (before != 0).then_some(0),
-            Did::Erase => Some(0),
+            Did::Erase | Did::TriedPast(_) => Some(0),
+            Did::StorePast(version) => Some(version),
         }
     }
 }
 
 /// One operation on one slot by one thread, called and returned at these times.
 #[derive(Clone, Copy, Debug)]
-struct Event {
-    slot: usize,
-    thread: usize,
-    called: u64,
-    returned: u64,
-    did: Did,
+pub(super) struct Event {
+    pub(super) slot: usize,
+    pub(super) thread: usize,
+    pub(super) called: u64,
+    pub(super) returned: u64,
+    pub(super) did: Did,
 }
 
 /// Looks for an order of one slot's operations in which every answer is right. At any time there are only as many
 /// operations under way as threads; so all that can be at a time is what is in the slot, and which of the operations
 /// under way have taken place already.
-fn assert_one_after_another(slot: usize, events: &[Event]) {
+pub(super) fn assert_one_after_another(slot: usize, events: &[Event]) {
     let mut times: Vec<(u64, usize, bool)> = Vec::new();
     for (index, event) in events.iter().enumerate() {
         times.push((event.called, index, true));
@@ -110,12 +115,19 @@ fn assert_one_after_another(slot: usize, events: &[Event]) {
         let mut seen = possible.clone();
         while let Some((value, done)) = open.pop() {
             if done & bit != 0 {
-                after.insert((value, done & !bit));
+                after.insert((value, done & !(bit | bit << 32)));
                 continue;
             }
             for (thread, other) in under_way.iter().filter(|(thread, _)| done & 1 << **thread == 0) {
-                if let Some(value) = other.did.apply(value) {
-                    let next = (value, done | 1 << thread);
+                let first_half = 1 << (thread + 32);
+                let nexts = match other.did {
+                    Did::StorePast(_) | Did::TriedPast(_) if done & first_half == 0 => {
+                        [Some((0, done | first_half)), None]
+                    }
+                    Did::TriedPast(version) => [Some((version, done)), Some((0, done | 1 << thread))],
+                    did => [did.apply(value).map(|value| (value, done | 1 << thread)), None],
+                };
+                for next in nexts.into_iter().flatten() {
                     if seen.insert(next) {
                         open.push(next);
                     }
@@ -435,4 +447,17 @@ fn oracle_notices_a_page_that_comes_back() {
         Event { slot: 0, thread: 2, called: 2, returned: 7, did: Did::Miss },
     ];
     assert_one_after_another(0, &overlapping);
+    // A store that goes past the store empties the slot first, and a page in between is newer.
+    let past = |did| {
+        [
+            Event { slot: 0, thread: 0, called: 0, returned: 1, did: Did::Store(1) },
+            Event { slot: 0, thread: 0, called: 2, returned: 9, did },
+            Event { slot: 0, thread: 1, called: 3, returned: 4, did: Did::Miss },
+            Event { slot: 0, thread: 1, called: 5, returned: 6, did: Did::Read(2) },
+            Event { slot: 0, thread: 1, called: 10, returned: 11, did: Did::Miss },
+        ]
+    };
+    assert_one_after_another(0, &past(Did::TriedPast(2)));
+    assert!(catch_unwind(|| assert_one_after_another(0, &past(Did::StorePast(2)))).is_err(), "lost");
+    assert_one_after_another(0, &past(Did::StorePast(2))[..4]);
 }

@@ -24,7 +24,11 @@ const UNIT: usize = 16;
 /// Units of the largest block: 2048 objects.
 const MAX_UNITS: usize = 2048 / UNIT;
 
+#[cfg(not(shuttle))]
 type Words = LazyArray<AtomicU32, 18, 14>;
+/// Shuttle's atomics are large.
+#[cfg(shuttle)]
+type Words = LazyArray<AtomicU32, 18, 12>;
 
 /// The back-references of all zspages, and the free blocks of each node.
 pub(crate) struct BackRefs {

@@ -42,7 +42,7 @@ pub(crate) struct Zspage {
     pub(crate) stays_to: AtomicU16,
 }
 
-const _: () = assert!(size_of::<Zspage>() <= 32 || cfg!(loom));
+const _: () = assert!(size_of::<Zspage>() <= 32 || cfg!(any(loom, shuttle)));
 
 impl Zspage {
     #[inline]
