@@ -131,10 +131,14 @@ impl Swap {
             if guard.id() != EMPTY {
                 return Ok(());
             }
+            // Swapoff has been here, and would not wait for a write that begins now.
+            if !self.zswap.tree.still_on(entry, 1) {
+                return Err(SwapError::Store(refused));
+            }
             let Some(io) = self.begin(guard, entry).map_err(busy)? else { continue };
             device.write(entry, page).map_err(|error| SwapError::Device { entry, error })?;
             self.zswap.counters.add(Counter::DeviceWrites, 1);
-            // Swapoff that went by waits for this write only. A page left behind would come back with the area.
+            // Swapoff that went by meanwhile waits for this write only: a page left behind would come back with the area.
             let is_on = || self.zswap.tree.still_on(entry, 1);
             io.finish(EMPTY, || if is_on() { place } else { EMPTY }).map_err(busy)?;
             return Ok(());
