@@ -46,6 +46,9 @@ pub fn round_trip(codecs: &mut Codecs, data: &[u8]) {
             }
             // Its oracle is its portable implementation: see `vw`.
             Codec::Vw => {}
+            // Who made it reads it.
+            #[cfg(feature = "zstd")]
+            Codec::Zstd => {}
         }
     }
 }
@@ -68,7 +71,7 @@ fn wrong_lengths_are_errors(codecs: &mut Codecs, codec: Codec, stream: &[u8], le
         // An LZ4 block goes on to where its bytes end: a byte more is the start of another sequence.
         // A vw stream tells the lengths of its sections, but not which byte is one too many.
         Codec::Lz4 | Codec::Vw => assert!(followed.is_err(), "{codec} took a trailing byte"),
-        Codec::Deflate => assert_eq!(followed, Err(DecodeError::TrailingBytes { codec, used, src_len })),
+        _ => assert_eq!(followed, Err(DecodeError::TrailingBytes { codec, used, src_len })),
     }
 }
 

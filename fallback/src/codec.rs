@@ -17,18 +17,27 @@ pub enum Codec {
     Deflate = 2,
     /// One stream of the vector word codec, always of a page of 4096 bytes.
     Vw = 3,
+    /// One Zstandard frame, always of a page of 4096 bytes.
+    #[cfg(feature = "zstd")]
+    Zstd = 4,
 }
 
 impl Codec {
     /// Every codec, in the order of their numbers.
+    #[cfg(not(feature = "zstd"))]
     pub const ALL: [Codec; 3] = [Codec::Lz4, Codec::Deflate, Codec::Vw];
+    /// Every codec, in the order of their numbers.
+    #[cfg(feature = "zstd")]
+    pub const ALL: [Codec; 4] = [Codec::Lz4, Codec::Deflate, Codec::Vw, Codec::Zstd];
 
     /// Can data of this length be compressed, if it is no longer than [`MAX_INPUT`](crate::MAX_INPUT)? All but
-    /// vw take any; vw takes pages of 4096 bytes.
+    /// vw and zstd take any; those take pages of 4096 bytes.
     pub const fn takes(self, len: usize) -> bool {
         match self {
             Codec::Lz4 | Codec::Deflate => true,
             Codec::Vw => len == 4096,
+            #[cfg(feature = "zstd")]
+            Codec::Zstd => len == 4096,
         }
     }
 
@@ -38,6 +47,8 @@ impl Codec {
             Codec::Lz4 => "lz4",
             Codec::Deflate => "deflate",
             Codec::Vw => "vw",
+            #[cfg(feature = "zstd")]
+            Codec::Zstd => "zstd",
         }
     }
 
@@ -47,6 +58,8 @@ impl Codec {
             1 => Some(Codec::Lz4),
             2 => Some(Codec::Deflate),
             3 => Some(Codec::Vw),
+            #[cfg(feature = "zstd")]
+            4 => Some(Codec::Zstd),
             _ => None,
         }
     }
@@ -64,7 +77,11 @@ pub struct UnknownCodec(String);
 
 impl fmt::Display for UnknownCodec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown codec {:?}; known are: lz4, deflate, vw", self.0)
+        write!(f, "unknown codec {:?}; known are:", self.0)?;
+        for (index, codec) in Codec::ALL.into_iter().enumerate() {
+            write!(f, "{} {codec}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
     }
 }
 

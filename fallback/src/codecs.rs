@@ -3,6 +3,8 @@
 //! A channel holds one and picks for each page: the configured method to compress, the codec that the entry names to
 //! decode.
 
+#[cfg(feature = "zstd")]
+use crate::Zstd;
 use crate::{Codec, DecodeError, Deflate, Lz4, Method, Vw, VwLevel};
 
 /// A compressor and decompressor of every [`Method`] and [`Codec`], for one thread.
@@ -11,10 +13,13 @@ pub struct Codecs {
     lz4: Lz4,
     deflate: Deflate,
     vw: Vw,
+    #[cfg(feature = "zstd")]
+    zstd: Zstd,
 }
 
 impl Codecs {
-    /// Takes all the memory that later calls use, less than 200 KiB.
+    /// Takes all the memory that later calls use, less than 200 KiB, and some hundreds more
+    /// with the feature `zstd`.
     pub fn new() -> Codecs {
         Codecs::default()
     }
@@ -32,6 +37,8 @@ impl Codecs {
             Method::Vw => self.vw.compress(VwLevel::Standard, src, dst),
             Method::VwFast => self.vw.compress(VwLevel::Fast, src, dst),
             Method::VwDense => self.vw.compress(VwLevel::Dense, src, dst),
+            #[cfg(feature = "zstd")]
+            Method::Zstd => self.zstd.compress(src, dst),
             // Whoever stores the bytes must know their codec.
             Method::PerPage => None,
         }
@@ -46,6 +53,8 @@ impl Codecs {
             Codec::Lz4 => self.lz4.decompress(src, dst),
             Codec::Deflate => self.deflate.decompress(src, dst),
             Codec::Vw => self.vw.decompress(src, dst),
+            #[cfg(feature = "zstd")]
+            Codec::Zstd => self.zstd.decompress(src, dst),
         }
     }
 }

@@ -6,6 +6,8 @@
 //! [`Codecs`] is all of one thread. A [`Method`] chooses how to compress, the [`Codec`] that a stored entry names how
 //! to decode.
 //!
+//! With the feature `zstd` there is Zstandard too, by its C library.
+//!
 //! Construction takes all the memory that is ever used; compressing and decoding allocate nothing and never
 //! panic, whatever bytes they are given. Decoding is exact: the whole input must be one stream of exactly the
 //! length asked for. It does not prove that the bytes are those once compressed: keep a CRC-32 beside them.
@@ -36,6 +38,8 @@ mod deflate;
 mod lz4;
 mod method;
 mod vw;
+#[cfg(feature = "zstd")]
+mod zstd;
 
 pub use codec::{Codec, UnknownCodec};
 pub use codecs::Codecs;
@@ -44,6 +48,8 @@ pub use deflate::{Deflate, tree};
 pub use lz4::Lz4;
 pub use method::Method;
 pub use vw::{Vw, VwLevel};
+#[cfg(feature = "zstd")]
+pub use zstd::Zstd;
 
 /// Longest input of any codec, in bytes: a folio of 512 pages.
 pub const MAX_INPUT: usize = 2 << 20;

@@ -29,14 +29,29 @@ pub enum Method {
     VwFast,
     /// vw for density, also on text and programs.
     VwDense,
+    /// Zstandard, denser than all others and slower: for pages that are cold.
+    #[cfg(feature = "zstd")]
+    Zstd,
     /// Chosen for each page by a look at it: LZ4 for text, else vw. [`Method::for_page`] tells.
     PerPage,
 }
 
 impl Method {
     /// Every method that has one codec: all but [`PerPage`](Method::PerPage).
+    #[cfg(not(feature = "zstd"))]
     pub const ALL: [Method; 6] =
         [Method::Lz4, Method::Deflate, Method::DeflateDynamic, Method::Vw, Method::VwFast, Method::VwDense];
+    /// Every method that has one codec: all but [`PerPage`](Method::PerPage).
+    #[cfg(feature = "zstd")]
+    pub const ALL: [Method; 7] = [
+        Method::Lz4,
+        Method::Deflate,
+        Method::DeflateDynamic,
+        Method::Vw,
+        Method::VwFast,
+        Method::VwDense,
+        Method::Zstd,
+    ];
 
     /// The fastest in software on this machine, and why.
     pub fn best() -> (Method, &'static str) {
@@ -78,6 +93,8 @@ impl Method {
             Method::Vw => "vw",
             Method::VwFast => "vw-fast",
             Method::VwDense => "vw-dense",
+            #[cfg(feature = "zstd")]
+            Method::Zstd => "zstd",
             Method::PerPage => "per-page",
         }
     }
@@ -88,6 +105,8 @@ impl Method {
             Method::Lz4 => Codec::Lz4,
             Method::Deflate | Method::DeflateDynamic => Codec::Deflate,
             Method::Vw | Method::VwFast | Method::VwDense | Method::PerPage => Codec::Vw,
+            #[cfg(feature = "zstd")]
+            Method::Zstd => Codec::Zstd,
         }
     }
 }
@@ -99,6 +118,8 @@ impl From<Codec> for Method {
             Codec::Lz4 => Method::Lz4,
             Codec::Deflate => Method::Deflate,
             Codec::Vw => Method::Vw,
+            #[cfg(feature = "zstd")]
+            Codec::Zstd => Method::Zstd,
         }
     }
 }

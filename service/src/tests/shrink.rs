@@ -446,6 +446,49 @@ fn old_pages_are_compressed_again_and_others_are_not() {
     assert_nothing_is_left(&zswap);
 }
 
+#[test]
+#[cfg(feature = "zstd")]
+fn old_pages_are_readable_after_they_were_compressed_with_zstd() {
+    let device = Arc::new(MemoryDevice::new());
+    let config = Config { method: Some(Method::DeflateDynamic), ..Config::default() };
+    let zswap = store_over(device.clone(), config);
+    let mut random = Random::new(31);
+    let pages: Vec<PageBytes> = (0..512u32)
+        .map(|tag| {
+            let text: String = (0..900)
+                .map(|_| format!("{tag} the {:x} of {} ", random.below(400), random.below(20)))
+                .collect();
+            text.as_bytes()[..PAGE_SIZE].try_into().unwrap()
+        })
+        .collect();
+    store_all(&zswap, &pages);
+    let before = zswap.stats().object_bytes;
+    zswap.tick();
+    // As far as the budget goes, and the next call goes on.
+    let (mut tried, mut calls) = (0, 0);
+    while tried < 512 {
+        let some = zswap.recompress(NodeId(0), Method::Zstd, 1, Duration::from_micros(200)).unwrap();
+        assert!(some.tried_pages > 0 || tried > 0, "a budget too small for one page");
+        (tried, calls) = (tried + some.tried_pages, calls + 1);
+        assert!(calls < 100_000, "{tried} pages tried");
+        zswap.check().unwrap();
+    }
+    assert!(calls > 1, "else the budget was none");
+    let stats = zswap.stats();
+    assert!(stats.object_bytes < before - before / 50, "{} of {before}", stats.object_bytes);
+    let zstd = (0..512).filter(|&slot| {
+        let entry = zswap.slab.at(zswap.tree.slot(at(slot)).unwrap().id());
+        matches!(entry.contents(), crate::entry::Contents::Object { codec: Some(Codec::Zstd), .. })
+    });
+    assert!(zstd.count() > 256, "their entries say so");
+    // Some come back from RAM, some from the device.
+    zswap.shrink(NodeId(0), before / 4).unwrap();
+    for (slot, page) in pages.iter().enumerate() {
+        assert!(find(&zswap, &*device, slot).0 == *page, "slot {slot}");
+    }
+    assert_nothing_is_left(&zswap);
+}
+
 /// Pages of any length come and go, half of them for good.
 #[test]
 fn half_of_many_pages_freed_at_random_leaves_a_dense_pool_after_compaction() {
