@@ -46,5 +46,4 @@ for number in $(seq "$builds"); do
     esac
 done
 [ "$#" -gt 0 ] || set -- --codec lz4 --pages 4096 --rounds 7
-echo "builds: ${measured[*]//--build /}" >&2
 exec "$kept/plain" bench --perturb "$processes" "${measured[@]}" "$@"
