@@ -195,10 +195,16 @@ fn race(pages: &[[u8; PAGE]]) {
         .collect();
 
     let mut decoded = vec![[0; PAGE]; TURN];
+    let mut choosing = vec![f64::INFINITY; pages.len().div_ceil(TURN)];
     // The first round warms the caches and does not count.
     for round in 0..=ROUNDS {
         let mut times = vec![[0.0; 2]; lanes.len()];
         for (turn, sources) in pages.chunks(TURN).enumerate() {
+            let start = cpu_time();
+            for source in sources {
+                black_box(Method::PerPage.for_page(black_box(source)));
+            }
+            choosing[turn] = choosing[turn].min(cpu_time() - start);
             for (lane, times) in lanes.iter_mut().zip(&mut times) {
                 let first = turn * TURN;
                 let Lane { runner, streams, codecs, ends, best, .. } = lane;
@@ -249,6 +255,15 @@ fn race(pages: &[[u8; PAGE]]) {
             lanes[0].kept as f64 / lane.kept as f64,
         );
     }
+    // What the choice costs of a store by the method that most pages get.
+    let choice = choosing.iter().sum::<f64>() / pages.len() as f64;
+    let store = lanes.iter().find(|lane| lane.runner.name() == Method::Vw.name());
+    let store = store.map_or(f64::NAN, |lane| 1e-3 / best(lane, 0));
+    println!(
+        "  choosing the codec takes {:.1} ns a page, {:.2} % of a store by vw",
+        1e9 * choice,
+        100.0 * choice / store
+    );
 }
 
 /// CPU time of this thread, in seconds.

@@ -10,8 +10,10 @@ use crate::{Codec, Vw};
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const TOP_BITS: u64 = LOW_BITS << 7;
 
-/// A page with more words of text than this among 64 is text; see `page_race`'s ratios in the recorded results.
-const TEXT_WORDS: u32 = 10;
+/// A page with more words of text than this among 32 is text; see `page_race`'s ratios in the recorded results.
+const TEXT_WORDS: u32 = 5;
+/// One that is no text, with more words without a zero byte than this, has few of the words that vw finds soonest.
+const FULL_WORDS: u32 = 12;
 
 /// How new pages are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +34,7 @@ pub enum Method {
     /// Zstandard, denser than all others and slower: for pages that are cold.
     #[cfg(feature = "zstd")]
     Zstd,
-    /// Chosen for each page by a look at it: LZ4 for text, else vw. [`Method::for_page`] tells.
+    /// Chosen for each page by a look at it: LZ4 for text, else vw, dense where hardly a byte is zero. [`Method::for_page`] tells.
     PerPage,
 }
 
@@ -73,15 +75,22 @@ impl Method {
         if self != Method::PerPage {
             return self;
         }
-        // One word in eight of the page: of text, all bytes are below 128 and few are zero.
-        let mut text = 0;
-        for line in page.as_chunks::<64>().0 {
-            let word = line.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        // One word in sixteen, each time another of them, since records repeat: of text, all bytes are below 128 and none is zero.
+        let (mut text, mut full) = (0, 0);
+        for (index, words) in page.as_chunks::<128>().0.iter().enumerate() {
+            let word = words.as_chunks().0.get(5 * index % 16).map_or(0, |word| u64::from_le_bytes(*word));
             let above = word & TOP_BITS;
             let zero = word.wrapping_sub(LOW_BITS) & !word & TOP_BITS;
             text += u32::from(above | zero == 0);
+            full += u32::from(zero == 0);
         }
-        if text > TEXT_WORDS { Method::Lz4 } else { Method::Vw }
+        if text > TEXT_WORDS {
+            Method::Lz4
+        } else if full > FULL_WORDS {
+            Method::VwDense
+        } else {
+            Method::Vw
+        }
     }
 
     /// The name used on command lines and in reports.
@@ -141,7 +150,7 @@ mod tests {
         assert_eq!(Method::PerPage.for_page(text), Method::Lz4);
         let pointers = std::array::from_fn(|at| [0x10, 0x20, 0x7f, 0, 0, 0x7f, 0, 0][at % 8]);
         assert_eq!(Method::PerPage.for_page(&pointers), Method::Vw);
-        assert_eq!(Method::PerPage.for_page(&[0xa5; 4096]), Method::Vw);
+        assert_eq!(Method::PerPage.for_page(&[0xa5; 4096]), Method::VwDense);
         // Who named a method gets it.
         for method in Method::ALL {
             assert_eq!(method.for_page(text), method);

@@ -21,7 +21,7 @@ pub(crate) enum CodecChoice {
     VwFast,
     /// The same for density
     VwDense,
-    /// lz4 for pages of text, vw for others
+    /// lz4 for pages of text, vw or vw-dense for others
     PerPage,
     /// The store's own choice for this machine
     Auto,
