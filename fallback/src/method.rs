@@ -34,7 +34,8 @@ pub enum Method {
     /// Zstandard, denser than all others and slower: for pages that are cold.
     #[cfg(feature = "zstd")]
     Zstd,
-    /// Chosen for each page by a look at it: LZ4 for text, else vw, dense where hardly a byte is zero. [`Method::for_page`] tells.
+    /// Chosen for each page by a look at it: LZ4 for text, else vw, dense where hardly a byte is zero; LZ4
+    /// for all where vw is not fast. [`Method::for_page`] tells.
     PerPage,
 }
 
@@ -74,6 +75,9 @@ impl Method {
     pub fn for_page(self, page: &[u8; 4096]) -> Method {
         if self != Method::PerPage {
             return self;
+        }
+        if !Vw::is_fast() {
+            return Method::Lz4;
         }
         // One word in sixteen, each time another of them, since records repeat: of text, all bytes are below 128 and none is zero.
         let (mut text, mut full) = (0, 0);
@@ -149,8 +153,9 @@ mod tests {
         let text = text.first_chunk().expect("longer than a page");
         assert_eq!(Method::PerPage.for_page(text), Method::Lz4);
         let pointers = std::array::from_fn(|at| [0x10, 0x20, 0x7f, 0, 0, 0x7f, 0, 0][at % 8]);
-        assert_eq!(Method::PerPage.for_page(&pointers), Method::Vw);
-        assert_eq!(Method::PerPage.for_page(&[0xa5; 4096]), Method::VwDense);
+        let if_fast = |method| if Vw::is_fast() { method } else { Method::Lz4 };
+        assert_eq!(Method::PerPage.for_page(&pointers), if_fast(Method::Vw));
+        assert_eq!(Method::PerPage.for_page(&[0xa5; 4096]), if_fast(Method::VwDense));
         // Who named a method gets it.
         for method in Method::ALL {
             assert_eq!(method.for_page(text), method);
