@@ -6,7 +6,7 @@ use zfolio_accel::MAX_WINDOW;
 
 use super::device::{BackendChoice, DeviceArgs};
 use super::variant::{CodecChoice, PolicyChoice};
-use super::{MAX_PAGES, engine, latency, plan, sweep};
+use super::{MAX_PAGES, engine, latency, peers, plan, sweep};
 use crate::os;
 
 /// Arguments of `zfolio bench`.
@@ -111,6 +111,7 @@ pub(crate) struct BenchArgs {
 pub(super) enum Part {
     Engine(engine::EngineArgs),
     Latency(latency::LatencyArgs),
+    Peers(peers::PeersArgs),
     Sweep(sweep::SweepArgs),
 }
 

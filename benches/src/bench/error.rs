@@ -15,6 +15,7 @@ pub(crate) enum BenchError {
     Prometheus { path: PathBuf, error: io::Error },
     Resume { path: PathBuf, error: io::Error },
     Store(String),
+    Peer(String),
     Threads(io::Error),
     Layout(io::Error),
     Perturb(String),
@@ -37,6 +38,7 @@ impl std::fmt::Display for BenchError {
             Self::Store(error) => write!(f, "the store cannot be opened: {error}"),
             Self::Layout(error) => write!(f, "the process cannot be started anew in its layout: {error}"),
             Self::Perturb(error) => f.write_str(error),
+            Self::Peer(error) => write!(f, "a peer failed: {error}"),
             Self::Threads(error) => write!(f, "threads cannot be started: {error}"),
             Self::NoMemory { pages, bytes } => {
                 let gib = (*bytes as f64 / f64::from(1 << 30)).max(0.1);

@@ -15,6 +15,7 @@ mod jsonl;
 mod latency;
 mod layout;
 mod noise;
+mod peers;
 mod perturb;
 mod phases;
 mod plan;
@@ -155,6 +156,7 @@ pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, B
     match &args.part {
         Some(Part::Engine(args)) => return engine::run(args, interrupt),
         Some(Part::Latency(args)) => return latency::run(args, interrupt),
+        Some(Part::Peers(args)) => return peers::run(args, interrupt),
         Some(Part::Sweep(args)) => return sweep::run(args, interrupt),
         None => {}
     }

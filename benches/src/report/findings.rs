@@ -3,9 +3,9 @@
 //! A difference is claimed only where the intervals of the medians do not meet; otherwise the sentence says that none is seen.
 
 use super::group::{self, Across, Measured, Names};
-use super::ratios;
 use super::records::{CorpusName, Records};
 use super::sections::PASSES;
+use super::{peers, ratios};
 use crate::quantity::{count, nanoseconds, plural};
 use crate::statistics::Interval;
 
@@ -17,7 +17,7 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    fn new(class: &'static str, text: String) -> Self {
+    pub(super) fn new(class: &'static str, text: String) -> Self {
         Self { class, text }
     }
 }
@@ -35,6 +35,7 @@ pub(super) fn of(records: &Records) -> Vec<Finding> {
     }
     findings.extend(engines(records));
     findings.extend(compared(records));
+    findings.extend(peers::findings(records));
     findings.extend(layouts(records));
     findings.extend(under_load(records));
     findings
@@ -56,7 +57,9 @@ fn layouts(records: &Records) -> Option<Finding> {
 
 /// Every byte was compared: how many, and with what result?
 fn checked(records: &Records) -> Option<Finding> {
-    let total = |of: fn(&Measured<'_>) -> u64| records.points.iter().map(|point| of(&point)).sum::<u64>();
+    let total = |of: fn(&Measured<'_>) -> u64| {
+        records.points.iter().chain(&records.raced).map(|point| of(&point)).sum::<u64>()
+    };
     let fetched = total(|(setting, point)| 2 * setting.corpus.pages * point.rounds as u64);
     let (wrong, refused) = (total(|(_, point)| point.mismatched), total(|(_, point)| point.rejected));
     if fetched == 0 {

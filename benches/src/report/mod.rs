@@ -8,6 +8,7 @@ mod findings;
 mod group;
 mod html;
 mod layouts;
+mod peers;
 mod phases;
 mod plot;
 pub(crate) mod ratios;

@@ -177,6 +177,9 @@ pub(super) struct Records {
     pub(super) engines: Vec<Engine>,
     pub(super) under_load: Vec<UnderLoad>,
     pub(super) layouts: Vec<Layouts>,
+    /// The store and its peers in one race, and its time and memory over theirs.
+    pub(super) raced: BTreeMap<Setting, Point>,
+    pub(super) races: Vec<Ratio>,
     /// Rounds that Ctrl-C cut short.
     pub(super) incomplete: usize,
     pub(super) passed_over: usize,
@@ -204,7 +207,7 @@ impl Records {
             records.read_file(path)?;
         }
         let nothing = records.points.is_empty() && records.ratios.is_empty();
-        let nothing = nothing && records.layouts.is_empty();
+        let nothing = nothing && records.layouts.is_empty() && records.raced.is_empty();
         if nothing && records.engines.is_empty() && records.under_load.is_empty() {
             return Err(RecordError::Empty);
         }
@@ -240,6 +243,7 @@ impl Records {
                     point.noise.extend(noise.iter().filter_map(Value::as_str).map(str::to_owned));
                 }
             }
+            Some("comparison") if object.is_race() => self.races.push(ratio(object)?),
             Some("ab" | "comparison") => self.ratios.push(ratio(object)?),
             Some("perturb") => self.layouts.push(layouts(object)?),
             // The processes of which those are made.
@@ -264,7 +268,8 @@ impl Records {
             same_filled: round.count("corpus_same_filled_nonzero_pages"),
             duplicates: round.count("corpus_duplicate_pages"),
         });
-        let point = self.points.entry(setting).or_default();
+        let points = if round.is_race() { &mut self.raced } else { &mut self.points };
+        let point = points.entry(setting).or_default();
         point.rounds += 1;
         point.mismatched += round.count("mismatched_pages") + round.count("failed_checks");
         point.rejected += round.count("rejected_pages");
@@ -273,7 +278,7 @@ impl Records {
                 point.values.entry(to).or_default().push(value);
             }
         };
-        for pass in ["store", "load_seq", "load"] {
+        for pass in ["store", "load_seq", "load", "store_64k", "load_batch"] {
             // A first fill of fresh memory is another thing than a fill of memory that is there.
             let cold = pass == "store" && round.0["arena"] == "cold";
             for name in OF_PASS {
@@ -462,6 +467,11 @@ impl Object<'_> {
     /// Text that need not be there.
     fn words(&self, name: &str) -> String {
         self.0[name].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Of the store and its peers.
+    fn is_race(&self) -> bool {
+        self.0["race"] == "peers"
     }
 
     /// A count that is zero where it is not told.
