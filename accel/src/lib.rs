@@ -33,6 +33,7 @@ mod fallbacks;
 mod fork;
 pub mod numa;
 mod page;
+mod prefetch;
 mod qpl;
 mod software;
 mod thread;

@@ -6,6 +6,7 @@
 use zfolio_fallback::{Codec, Codecs, Method, max_compressed_len};
 
 use crate::page::crc32;
+use crate::prefetch::prefetch;
 use crate::{Compressed, Engine, EngineError, Job, MAX_WINDOW, Outcome, PAGE_SIZE, PageBytes};
 
 /// Compresses by one method, decompresses any codec.
@@ -70,8 +71,17 @@ impl Engine for Software {
     }
 
     fn decompress(&mut self, jobs: &mut [Option<Job<'_>>]) {
-        for job in jobs.iter_mut().flatten() {
-            self.decompress_job(job);
+        if let Some(Some(first)) = jobs.first() {
+            prefetch(first.bytes);
+        }
+        for index in 0..jobs.len() {
+            // The next page's bytes come while this one's are decoded.
+            if let Some(Some(next)) = jobs.get(index + 1) {
+                prefetch(next.bytes);
+            }
+            if let Some(job) = &mut jobs[index] {
+                self.decompress_job(job);
+            }
         }
     }
 
@@ -82,6 +92,7 @@ impl Engine for Software {
         crc: u32,
         page: &mut PageBytes,
     ) -> Result<(), EngineError> {
+        prefetch(bytes);
         self.codecs.decompress(codec, bytes, page).map_err(EngineError::Decode)?;
         if crc32(page) == crc { Ok(()) } else { Err(EngineError::CrcMismatch) }
     }

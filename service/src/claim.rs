@@ -288,12 +288,15 @@ impl<'s> SlotGuard<'s> {
         }
     }
 
-    /// Brings near what [`remove`](SlotGuard::remove) will change, while the page is being decompressed: the entry's
-    /// neighbours on its list (who may be others by then; it is a hint).
+    /// Brings near what [`remove`](SlotGuard::remove) will change, while pages are being decompressed: the entry's
+    /// neighbours on its list (who may be others by then; it is a hint), and the object's word.
     #[inline(always)]
-    pub(crate) fn prefetch_neighbours(&self) {
+    pub(crate) fn prefetch_removal(&self) {
         if let Some(entry) = self.entry {
             self.store.prefetch_neighbours(entry);
+            if let Contents::Object { object, .. } = entry.contents() {
+                self.store.pool.prefetch_free(self.store.pool.header(object), object);
+            }
         }
     }
 
@@ -349,7 +352,7 @@ impl CompressedGuard<'_> {
         unsafe { self.guard.store.pool.bytes(self.header, self.object) }
     }
 
-    /// As [`SlotGuard::prefetch_neighbours`].
+    /// Brings near the entry's neighbours on its list. (The object's word as well gained nothing that could be seen.)
     #[inline(always)]
     pub(crate) fn prefetch_neighbours(&self) {
         self.guard.store.prefetch_neighbours(self.entry);

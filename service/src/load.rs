@@ -100,6 +100,14 @@ impl Zswap {
         pages: &mut [Page],
         each: &mut dyn FnMut(usize, Result<(), LoadError>),
     ) {
+        // What is far comes for all pages at once. Taking a lock waits for all that came before it, so that one page after the
+        // other would wait for its slot, and then for its entry.
+        entries.iter().for_each(|entry| self.tree.prefetch(*entry));
+        for entry in entries {
+            if let Some(slot) = self.tree.slot(*entry) {
+                self.slab.prefetch(slot.id());
+            }
+        }
         // Locks are taken in ascending order, each slot's once; so no two batches wait for each other.
         let mut order: [usize; N] = std::array::from_fn(|index| index);
         let order = &mut order[..entries.len()];
@@ -116,7 +124,7 @@ impl Zswap {
             }
             match self.lock_for_load(entries[index], &started) {
                 Ok(guard) => {
-                    guard.prefetch_neighbours();
+                    guard.prefetch_removal();
                     guards[index] = Some(guard);
                 }
                 Err(error) => results[index] = Err(error),

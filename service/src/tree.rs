@@ -153,6 +153,14 @@ impl Tree {
         area.slots.get(entry.offset() as usize)
     }
 
+    /// Asks the CPU to bring the slot near.
+    #[inline]
+    pub(crate) fn prefetch(&self, entry: SwapEntry) {
+        if let Some(area) = self.areas.get(usize::from(entry.swap_type())).and_then(OnceLock::get) {
+            area.slots.prefetch(entry.offset() as usize);
+        }
+    }
+
     /// Where pages of this type are written back to. The caller holds a slot of it.
     pub(crate) fn device(&self, swap_type: u8) -> Option<Arc<dyn SwapDevice>> {
         let area = self.areas.get(usize::from(swap_type))?.get()?;

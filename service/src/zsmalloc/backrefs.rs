@@ -70,6 +70,12 @@ impl BackRefs {
         self.words.at(block as usize * UNIT + usize::from(index))
     }
 
+    /// Asks the CPU to bring a word near.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, block: u32, index: u16) {
+        self.words.prefetch(block as usize * UNIT + usize::from(index));
+    }
+
     /// A block for a zspage of `objects` objects, from memory of this node. Its words hold anything.
     pub(crate) fn alloc(&self, node: usize, objects: usize) -> Result<u32, OutOfMemory> {
         let units = units(objects);
