@@ -12,11 +12,12 @@ use zfolio_fallback::{Codec, Method};
 
 use crate::direct::{
     Attachment, Counters, DeviceCounts, Direct, DirectConfig, QueueInfo, QueueReport, QueueTable, Source,
+    UnderWay,
 };
 use crate::fallbacks::{FallbackCounts, Fallbacks};
 use crate::qpl::{self, QplSource};
 use crate::try_lock::{TryLock, TryLockGuard};
-use crate::{Channel, Engine, Software, Topology, discover, numa, thread_index};
+use crate::{Channel, Engine, ForkGuard, Software, Topology, discover, numa, thread_index};
 
 /// Kept channels for each package and purpose. A thread starts at its own number and takes the first free one.
 const KEPT_CHANNELS: usize = 64;
@@ -231,7 +232,7 @@ pub struct Channels {
 enum Devices {
     None,
     Direct(Arc<QueueTable>),
-    Qpl(Arc<Counters>),
+    Qpl(Arc<Counters>, Arc<ForkGuard>),
 }
 
 /// Channels, each made when a thread first needs it.
@@ -322,10 +323,10 @@ impl Channels {
         let devices = discover::iaa_devices(&config.sysfs);
         let source = QplSource::open(path, window, &config.direct(), &devices, topology)?;
         let report = format!("{backend} ({why}): {}", source.describe());
-        let counters = Arc::clone(source.counters());
+        let devices = Devices::Qpl(Arc::clone(source.counters()), Arc::clone(source.guard()));
         let make = move |package, _| source.engine(package);
         let maker = Maker { make: Some(Box::new(make)), method, window };
-        Ok(Channels::build(maker, Devices::Qpl(counters), topology, report))
+        Ok(Channels::build(maker, devices, topology, report))
     }
 
     /// Channels of an engine of the caller's own; what it fails is done again in software by `method`.
@@ -375,7 +376,17 @@ impl Channels {
         match &self.devices {
             Devices::None => DeviceCounts::default(),
             Devices::Direct(table) => table.counters.snapshot(),
-            Devices::Qpl(counters) => counters.snapshot(),
+            Devices::Qpl(counters, _) => counters.snapshot(),
+        }
+    }
+
+    /// How often a descriptor (of QPL: a job) was taken with so many pages under way in its channel; all zero where
+    /// channels use no devices.
+    pub fn under_way(&self) -> UnderWay {
+        match &self.devices {
+            Devices::None => [0; crate::MAX_WINDOW + 1],
+            Devices::Direct(table) => table.counters.under_way.sum(&table.guard),
+            Devices::Qpl(counters, guard) => counters.under_way.sum(guard),
         }
     }
 
@@ -383,7 +394,7 @@ impl Channels {
     pub fn queues(&self) -> Vec<QueueReport> {
         match &self.devices {
             Devices::Direct(table) => table.report(),
-            Devices::None | Devices::Qpl(_) => Vec::new(),
+            Devices::None | Devices::Qpl(..) => Vec::new(),
         }
     }
 

@@ -8,8 +8,9 @@
 //! count. The arena is warm. Prints how many pages the measured part handles.
 //!
 //! `instructions encode|decode METHOD` count a codec with its CRC-32 (`measured_encode`, `measured_decode`).
-//! `instructions compress|decompress BATCH` count the direct engine alone (`measured_compress`,
-//! `measured_decompress`), on a work queue whose device has done everything by the time it has been asked to.
+//! `instructions compress|decompress|decompress_one BATCH` count the direct engine alone (`measured_compress`,
+//! `measured_decompress`; `measured_one` for pages one by one, as a store loads them), on a work queue whose device has
+//! done everything by the time it has been asked to.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -170,6 +171,13 @@ fn measured_decompress(channel: &mut Channel, jobs: &mut [Option<Job<'_>>], page
     }
 }
 
+#[inline(never)]
+fn measured_one(channel: &mut Channel, bytes: &[u8], out: &mut PageBytes, pages: usize) {
+    for _ in 0..pages {
+        channel.decompress_one(Codec::Deflate, bytes, 0, out).expect("the device makes every page");
+    }
+}
+
 /// Counts the direct engine alone; false if `what` is something else.
 fn engine(what: &str, batch: usize, pages: &[PageBytes]) -> bool {
     let queue = QueueInfo { capacity: 128, ..QueueInfo::default() };
@@ -201,6 +209,11 @@ fn engine(what: &str, batch: usize, pages: &[PageBytes]) -> bool {
             });
             assert!(jobs.iter().flatten().all(|job| job.result() == Ok(())));
         }
+        "decompress_one" => channels.with(Purpose::Load, |channel| {
+            let (bytes, mut out) = ([1; OBJECT_LEN], [0; PAGE_SIZE]);
+            channel.decompress_one(Codec::Deflate, &bytes, 0, &mut out).expect("as all others");
+            measured_one(channel, &bytes, &mut out, pages.len());
+        }),
         _ => return false,
     }
     assert_eq!(channels.fallbacks(), Default::default(), "software did some of it");

@@ -1,9 +1,13 @@
 //! What devices did and failed to do, in numbers.
 //!
-//! Channels count for themselves and add to the common counters at the end of a call: mostly the three that every
+//! Channels count for themselves and add to the common counters at the end of a call: mostly the two that every
 //! page moves, and the others only if any of them has.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::under_way::{Column, Columns};
+use crate::ForkGuard;
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
@@ -18,6 +22,7 @@ macro_rules! counts {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $($name: AtomicU64,)*
+            pub(crate) under_way: Columns,
         }
 
         impl Counters {
@@ -41,9 +46,6 @@ macro_rules! counts {
 counts! {
     /// Descriptors that queues took.
     submitted,
-    /// The sum, over them, of how many pages the channel had under way just then; divided by `submitted`, the
-    /// window that was in effect.
-    under_way_sum,
     /// Descriptors that completed in time, with any status.
     completed,
     /// Times that a queue refused a descriptor because it was full.
@@ -93,16 +95,27 @@ counts! {
 }
 
 /// What one channel has counted during a call.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) submitted: u64,
-    pub(crate) under_way_sum: u64,
     pub(crate) completed: u64,
+    pub(crate) under_way: Arc<Column>,
     others: DeviceCounts,
     has_others: bool,
 }
 
 impl Tally {
+    /// Nothing counted yet.
+    pub(crate) fn new(counters: &Counters, guard: &ForkGuard) -> Tally {
+        Tally {
+            submitted: 0,
+            completed: 0,
+            under_way: counters.under_way.column(guard),
+            others: DeviceCounts::default(),
+            has_others: false,
+        }
+    }
+
     /// The counts that most calls leave alone.
     #[inline]
     pub(crate) fn others(&mut self) -> &mut DeviceCounts {
@@ -114,13 +127,18 @@ impl Tally {
     #[inline]
     pub(crate) fn flush(&mut self, counters: &Counters) {
         counters.submitted.fetch_add(self.submitted, Ordering::Relaxed);
-        counters.under_way_sum.fetch_add(self.under_way_sum, Ordering::Relaxed);
         counters.completed.fetch_add(self.completed, Ordering::Relaxed);
-        (self.submitted, self.under_way_sum, self.completed) = (0, 0, 0);
+        (self.submitted, self.completed) = (0, 0);
         if self.has_others {
             counters.add(&mut self.others);
             self.has_others = false;
         }
+    }
+
+    /// The last flush of a channel that goes.
+    pub(crate) fn end(&mut self, counters: &Counters, guard: &ForkGuard) {
+        self.flush(counters);
+        counters.under_way.fold(&self.under_way, guard);
     }
 }
 
@@ -136,7 +154,8 @@ mod tests {
             counters.add(&mut counts);
             assert_eq!(counts, DeviceCounts::default());
         }
-        let mut tally = Tally { submitted: 1, ..Tally::default() };
+        let mut tally = Tally::new(&counters, &ForkGuard::new().unwrap());
+        tally.submitted += 1;
         tally.others().forked += 1;
         tally.flush(&counters);
         tally.flush(&counters);

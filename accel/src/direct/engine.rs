@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::attached::Attached;
+use super::copy::copy_page;
 use super::counts::{DeviceCounts, Tally};
 use super::queue_table::QueueTable;
 use super::shape::Kind;
@@ -49,7 +50,7 @@ impl Direct {
             table: Arc::clone(table),
             most_in_flight,
             until_verify: 0,
-            counts: Tally::default(),
+            counts: Tally::new(&table.counters, &table.guard),
         }
     }
 
@@ -74,6 +75,27 @@ impl Direct {
             _ => Err(EngineError::NoQueue),
         }
     }
+
+    /// Decompresses a single page; gives its CRC-32.
+    #[inline]
+    fn decompress_page(
+        &mut self,
+        codec: Codec,
+        bytes: &[u8],
+        page: &mut PageBytes,
+    ) -> Result<u32, EngineError> {
+        let mut flight = self.begin()?;
+        if !is_readable(codec, bytes) {
+            return Err(EngineError::NotDone);
+        }
+        let verify = flight.next_is_verified();
+        flight.window.push(Kind::Decompress, bytes.as_ptr(), bytes.len(), verify);
+        flight.window.submit_pushed(flight.attached, flight.counts);
+        flight.window.wait(flight.attached, flight.counts);
+        let made = flight.finish(page);
+        flight.window.pop();
+        made
+    }
 }
 
 impl Drop for Direct {
@@ -84,7 +106,7 @@ impl Drop for Direct {
         if self.window.as_ref().is_some_and(|window| window.retired() != 0) {
             self.counts.others().channels_leaked += 1;
         }
-        self.counts.flush(&self.table.counters);
+        self.counts.end(&self.table.counters, &self.table.guard);
     }
 }
 
@@ -132,15 +154,14 @@ impl Flight<'_> {
     /// What became of `page`, whose op is the oldest and done.
     #[inline]
     fn outcome<'a>(&mut self, page: &'a PageBytes) -> Outcome<'a, '_> {
-        let (verdict, verified) = self.window.verdict();
+        let (verdict, verified, output) = self.window.result();
         let error = match verdict {
-            Verdict::Made { len, crc } => {
-                if !verified || self.check(crc, page) == crc {
-                    let bytes = self.window.output(len);
+            Verdict::Made { len, crc } => match output.get(..len as usize) {
+                Some(bytes) if !verified || check(self.counts, crc, page) == crc => {
                     return Outcome::Done(Compressed::Bytes { bytes, codec: Codec::Deflate, crc });
                 }
-                EngineError::CrcMismatch
-            }
+                _ => EngineError::CrcMismatch,
+            },
             // The device gave up in the middle, so its CRC is not of the page.
             Verdict::Incompressible => {
                 return Outcome::Done(Compressed::Incompressible { crc: crc32(page) });
@@ -151,29 +172,22 @@ impl Flight<'_> {
         Outcome::Failed { page, error }
     }
 
-    /// The page's CRC-32 by the CPU; counts it if the device's is another.
-    #[cold]
-    fn check(&mut self, crc: u32, page: &PageBytes) -> u32 {
-        let right = crc32(page);
-        self.counts.others().verified += 1;
-        self.counts.others().crc_mismatches += u64::from(crc != right);
-        right
-    }
-
-    /// Sets the result of `job`, whose op is the oldest and done.
-    #[inline]
-    fn finish(&mut self, job: &mut Job<'_>) {
-        let (verdict, verified) = self.window.verdict();
-        let result = match verdict {
-            Verdict::Made { len, crc } => {
-                job.page.copy_from_slice(self.window.output(len));
-                Ok(if verified { self.check(crc, job.page) } else { crc })
+    /// Copies what the oldest op, which is done, has made to `page`; gives its CRC-32.
+    ///
+    /// The device does not write to the caller's page itself: an op that is late may write at any time, and the page
+    /// is the caller's again by then.
+    #[inline(always)]
+    fn finish(&mut self, page: &mut PageBytes) -> Result<u32, EngineError> {
+        let (verdict, verified, output) = self.window.result();
+        match verdict {
+            Verdict::Made { crc, .. } => {
+                copy_page(page, output.as_array().ok_or(EngineError::NotDone)?);
+                Ok(if verified { check(self.counts, crc, page) } else { crc })
             }
             Verdict::Failed(error) => Err(error),
             Verdict::Fault { .. } => Err(EngineError::PageFault),
             Verdict::Incompressible => Err(EngineError::NotDone),
-        };
-        job.finish(result);
+        }
     }
 }
 
@@ -209,6 +223,9 @@ impl Engine for Direct {
                 held[flight.window.head_place()].write(page);
                 let verify = flight.next_is_verified();
                 flight.window.push(Kind::Compress, page.as_ptr(), PAGE_SIZE, verify);
+                if batch == 1 {
+                    flight.window.submit_pushed(flight.attached, flight.counts);
+                }
             }
             flight.window.submit(flight.attached, flight.counts);
             if flight.window.len() == 0 {
@@ -232,6 +249,10 @@ impl Engine for Direct {
     }
 
     fn decompress(&mut self, jobs: &mut [Option<Job<'_>>]) {
+        if let [Some(job)] = jobs {
+            let made = self.decompress_page(job.codec, job.bytes, job.page);
+            return job.finish(made);
+        }
         let mut flight = match self.begin() {
             Ok(flight) => flight,
             Err(error) => {
@@ -245,10 +266,13 @@ impl Engine for Direct {
         loop {
             while next < jobs.len() && flight.has_room() {
                 if let Some(job) = &jobs[next]
-                    && is_readable(job)
+                    && is_readable(job.codec, job.bytes)
                 {
                     let verify = flight.next_is_verified();
                     flight.window.push(Kind::Decompress, job.bytes.as_ptr(), job.bytes.len(), verify);
+                    if batch == 1 {
+                        flight.window.submit_pushed(flight.attached, flight.counts);
+                    }
                 }
                 next += 1;
             }
@@ -263,28 +287,48 @@ impl Engine for Direct {
                     let job = &mut jobs[oldest];
                     oldest += 1;
                     if let Some(job) = job
-                        && is_readable(job)
+                        && is_readable(job.codec, job.bytes)
                     {
                         break job;
                     }
                 };
-                flight.finish(job);
+                let made = flight.finish(job.page);
+                job.finish(made);
                 flight.window.pop();
                 handed += 1;
             }
         }
         // Left over if the window became exhausted on the way.
-        for job in jobs[next..].iter_mut().flatten().filter(|job| is_readable(job)) {
+        for job in jobs[next..].iter_mut().flatten().filter(|job| is_readable(job.codec, job.bytes)) {
             job.finish(Err(EngineError::NoQueue));
         }
     }
+
+    fn decompress_one(
+        &mut self,
+        codec: Codec,
+        bytes: &[u8],
+        crc: u32,
+        page: &mut PageBytes,
+    ) -> Result<(), EngineError> {
+        if self.decompress_page(codec, bytes, page)? == crc { Ok(()) } else { Err(EngineError::CrcMismatch) }
+    }
 }
 
-/// Whether the device reads the codec of a job, and its bytes may be a stream at all. What it does not is left
+/// The page's CRC-32 by the CPU; counts it if the device's is another.
+#[cold]
+fn check(counts: &mut Tally, crc: u32, page: &PageBytes) -> u32 {
+    let right = crc32(page);
+    counts.others().verified += 1;
+    counts.others().crc_mismatches += u64::from(crc != right);
+    right
+}
+
+/// Whether the device reads the codec, and the bytes may be a stream at all. What it does not is left
 /// [not done](EngineError::NotDone).
 #[inline]
-fn is_readable(job: &Job<'_>) -> bool {
-    job.codec == Codec::Deflate && (1..=PAGE_SIZE).contains(&job.bytes.len())
+fn is_readable(codec: Codec, bytes: &[u8]) -> bool {
+    codec == Codec::Deflate && (1..=PAGE_SIZE).contains(&bytes.len())
 }
 
 /// Fails all pages that are left.

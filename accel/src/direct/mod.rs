@@ -45,6 +45,7 @@
 
 mod aecs;
 mod attached;
+mod copy;
 mod counts;
 mod engine;
 mod examine;
@@ -65,6 +66,7 @@ mod status;
 mod test_device;
 #[cfg(test)]
 mod tests;
+mod under_way;
 mod window;
 
 use std::time::Duration;
@@ -75,11 +77,13 @@ pub use examine::{Examination, PageTrip, examine};
 pub use portal::{Portal, Refusal, Submitted};
 pub use queue::{Attachment, QueueInfo, QueueState};
 pub use queue_table::QueueReport;
+pub use under_way::UnderWay;
 
 pub(crate) use counts::Counters;
 pub(crate) use engine::Direct;
 pub(crate) use queue_table::QueueTable;
 pub(crate) use source::Source;
+pub(crate) use under_way::Column;
 
 /// How devices are driven. All times are the portal's: on a stepped model they are the model's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

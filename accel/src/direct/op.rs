@@ -87,16 +87,15 @@ impl OpMemory {
         unsafe { self.record.read() }
     }
 
-    /// The first bytes of the output of a completed op.
+    /// The output page of a completed op.
     ///
     /// # Safety
     /// The op has completed, and is not submitted again while the slice lives.
     #[inline]
-    pub(crate) unsafe fn output(&self, len: usize) -> &[u8] {
-        debug_assert!(len <= PAGE_SIZE);
-        // SAFETY: `len` bytes of one mapped page; by the caller's word the device is done with them, and who else
-        // could write has no reference.
-        unsafe { std::slice::from_raw_parts(self.output.as_ptr(), len.min(PAGE_SIZE)) }
+    pub(crate) unsafe fn output(&self) -> &[u8] {
+        // SAFETY: one mapped page; by the caller's word the device is done with it, and who else could write has no
+        // reference.
+        unsafe { std::slice::from_raw_parts(self.output.as_ptr(), PAGE_SIZE) }
     }
 }
 
@@ -304,7 +303,7 @@ mod tests {
         ranges.sort_unstable();
         assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
         // SAFETY: nothing is in flight, so the first and last bytes are ours to read.
-        unsafe { assert_eq!((ops[0].output(1)[0], ops[139].output(4096)[4095]), (0, 0)) };
+        unsafe { assert_eq!((ops[0].output()[0], ops[139].output()[4095]), (0, 0)) };
     }
 
     #[test]

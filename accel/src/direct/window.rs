@@ -41,7 +41,8 @@ struct Op {
     /// Whether a result is to be verified.
     verify: bool,
     verdict: Verdict,
-    /// In nanoseconds of the portals' time: when it is late, or no queue is waited for any more; 0 if not set yet.
+    /// In nanoseconds of the portals' time: when it is late, or no queue is waited for any more; 0 if not set yet, which
+    /// it is when the op is first waited for, so that an op which is waited for by nobody costs no look at the clock.
     deadline: u64,
     /// The input, which a page fault may be in.
     input: (u64, u32),
@@ -146,6 +147,15 @@ impl Window {
         self.head = self.head.wrapping_add(1);
     }
 
+    /// Submits the op that was just pushed, if all before it are submitted: the sooner the device has it, the better,
+    /// and its turn is another queue's than that of the op before.
+    #[inline(always)]
+    pub(crate) fn submit_pushed(&mut self, attached: &mut Attached, counts: &mut Tally) {
+        if self.head.wrapping_sub(self.first_ready) == 1 {
+            self.submit_last(attached, counts);
+        }
+    }
+
     /// Submits what is to be submitted, as far as queues take it.
     #[inline(always)]
     pub(crate) fn submit(&mut self, attached: &mut Attached, counts: &mut Tally) {
@@ -156,8 +166,40 @@ impl Window {
         }
     }
 
-    /// Submits the youngest op. This is what a call does most of the time: one out, one in.
+    /// Submits the youngest op to the queue whose turn it is, or else to another. This is what a call does most of
+    /// the time.
     fn submit_last(&mut self, attached: &mut Attached, counts: &mut Tally) {
+        let place = self.first_ready & self.mask;
+        let under_way = self.len();
+        let (op, descriptor) = (&mut self.ops[place], &mut self.descriptors[place]);
+        let number = attached.next();
+        if op.phase == Phase::Ready
+            && let Some(end) = attached.ends.get_mut(usize::from(number))
+            && end.queue.is_working()
+            && end.queue.take_credits(1) == 1
+        {
+            end.shapes.of(op.kind).stamp(descriptor);
+            // SAFETY: as in `offer`.
+            let submitted = unsafe { end.portal.submit(std::slice::from_ref(descriptor)) };
+            if submitted.accepted == 1 {
+                op.phase = Phase::InFlight(number);
+                op.deadline = 0;
+                counts.submitted += 1;
+                counts.under_way.count(under_way, 1);
+                self.first_ready = self.head;
+                return;
+            }
+            end.queue.give_credits(1);
+            if let Some(refusal) = submitted.refusal {
+                attached.refused(number, refusal, counts);
+            }
+        }
+        self.submit_last_elsewhere(attached, counts);
+    }
+
+    /// Submits the youngest op, if it is to be, to any queue that takes it.
+    #[cold]
+    fn submit_last_elsewhere(&mut self, attached: &mut Attached, counts: &mut Tally) {
         let place = self.first_ready & self.mask;
         if self.ops[place].phase != Phase::Ready || self.offer(place, 1, attached, counts) == 1 {
             self.first_ready = self.head;
@@ -187,7 +229,6 @@ impl Window {
     }
 
     /// Offers the `run` ops from `place` on to queues in turn, until one takes some; how many it took.
-    #[inline(always)]
     fn offer(&mut self, place: usize, run: usize, attached: &mut Attached, counts: &mut Tally) -> usize {
         for _ in 0..attached.ends.len() {
             let number = attached.next();
@@ -213,13 +254,12 @@ impl Window {
                 end.queue.give_credits(credits - accepted);
             }
             if accepted != 0 {
-                let deadline = end.now().saturating_add(attached.timeout);
                 for op in &mut self.ops[place..place + accepted] {
                     op.phase = Phase::InFlight(number);
-                    op.deadline = deadline;
+                    op.deadline = 0;
                 }
                 counts.submitted += accepted as u64;
-                counts.under_way_sum += (self.len() * accepted) as u64;
+                counts.under_way.count(self.len(), accepted);
             }
             if let Some(refusal) = refusal {
                 attached.refused(number, refusal, counts);
@@ -257,9 +297,7 @@ impl Window {
                         self.complete_one(tail, number, attached, counts);
                         continue;
                     }
-                    let now = attached.ends[usize::from(number)].now();
-                    // The record once more: it may have come while the thread did not run.
-                    if now >= self.ops[tail].deadline && !self.has_answer(tail) {
+                    if let Some(now) = self.is_late(tail, number, attached) {
                         self.time_out(tail, number, now, attached, counts);
                         continue;
                     }
@@ -291,6 +329,22 @@ impl Window {
         }
     }
 
+    /// The time, if it is past the deadline of an op in flight, which has still not been answered. The first time that
+    /// it is asked of an op, this and all others that are with its queue have their deadline set.
+    fn is_late(&mut self, place: usize, number: u16, attached: &Attached) -> Option<u64> {
+        let now = attached.ends[usize::from(number)].now();
+        if self.ops[place].deadline == 0 {
+            let deadline = now.saturating_add(attached.timeout);
+            for op in &mut self.ops {
+                if op.phase == Phase::InFlight(number) && op.deadline == 0 {
+                    op.deadline = deadline;
+                }
+            }
+        }
+        // The record once more: it may have come while the thread did not run.
+        (now >= self.ops[place].deadline && !self.has_answer(place)).then_some(now)
+    }
+
     /// Whether an op that no queue takes is waited for no more; it then has its verdict.
     fn is_given_up(&mut self, place: usize, attached: &mut Attached, counts: &mut Tally) -> bool {
         let now = attached.now();
@@ -312,26 +366,18 @@ impl Window {
         true
     }
 
-    /// The verdict on the oldest op, which is done, and whether it was verified.
-    #[inline]
-    pub(crate) fn verdict(&self) -> (Verdict, bool) {
+    /// The verdict on the oldest op, which is done, whether it was verified, and its output page, of which as much counts
+    /// as the verdict says. It is empty if the op was retired.
+    #[inline(always)]
+    pub(crate) fn result(&self) -> (Verdict, bool, &[u8]) {
         let op = &self.ops[self.tail_place()];
-        debug_assert_eq!(op.phase, Phase::Done);
-        (op.verdict, op.verify)
-    }
-
-    /// The output of the oldest op, whose verdict is that it made `len` bytes.
-    #[inline]
-    pub(crate) fn output(&self, len: u32) -> &[u8] {
-        let op = &self.ops[self.tail_place()];
-        assert!(
-            op.phase == Phase::Done && matches!(op.verdict, Verdict::Made { len: made, .. } if made == len)
-        );
-        let memory =
-            op.memory.as_ref().expect("only an op that was retired has none, and its verdict is another");
-        // SAFETY: the op is done with a record that was there, and cannot be submitted before it is popped, for which
-        // this borrow has to end.
-        unsafe { memory.output(len as usize) }
+        let output = match &op.memory {
+            // SAFETY: the op is done with a record that was there, and cannot be submitted before it is popped, for
+            // which this borrow has to end.
+            Some(memory) if op.phase == Phase::Done => unsafe { memory.output() },
+            _ => &[],
+        };
+        (op.verdict, op.verify, output)
     }
 
     /// Removes the oldest op, which is done.
@@ -369,8 +415,7 @@ impl Window {
                     self.ops[place].phase = Phase::Done;
                     break;
                 }
-                let now = attached.ends[usize::from(number)].now();
-                if now >= self.ops[place].deadline && !self.has_answer(place) {
+                if let Some(now) = self.is_late(place, number, attached) {
                     self.time_out(place, number, now, attached, counts);
                 } else if let Some(memory) = &self.ops[place].memory {
                     attached.pause(Some(number), memory.status());

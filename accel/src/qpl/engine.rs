@@ -7,16 +7,20 @@ use zfolio_fallback::Codec;
 use super::verdict::Verdict;
 use super::window::Window;
 use super::{Path, QplConfig};
-use crate::direct::Counters;
-use crate::{Compressed, Engine, EngineError, Job, MAX_WINDOW, Outcome, PAGE_SIZE, PageBytes, crc32};
+use crate::direct::{Column, Counters};
+use crate::{
+    Compressed, Engine, EngineError, ForkGuard, Job, MAX_WINDOW, Outcome, PAGE_SIZE, PageBytes, crc32,
+};
 
-/// Drives QPL for one channel.
+/// Drives QPL for one channel. Dropping it keeps its counts.
 pub(crate) struct Qpl {
     path: Path,
     /// `None` if there was no memory for it, or QPL made no jobs; then every page is failed.
     window: Option<Window>,
     most_in_flight: usize,
     counters: Arc<Counters>,
+    under_way: Arc<Column>,
+    guard: Arc<ForkGuard>,
 }
 
 impl Qpl {
@@ -24,8 +28,10 @@ impl Qpl {
     pub(crate) fn new(config: QplConfig, counters: &Arc<Counters>) -> Qpl {
         let most_in_flight = config.window.clamp(1, MAX_WINDOW);
         let path = config.path;
-        let window = Window::new(QplConfig { window: most_in_flight, ..config }).ok();
-        Qpl { path, window, most_in_flight, counters: Arc::clone(counters) }
+        let guard = Arc::clone(&config.guard);
+        let under_way = counters.under_way.column(&guard);
+        let window = Window::new(QplConfig { window: most_in_flight, ..config }, Arc::clone(&under_way)).ok();
+        Qpl { path, window, most_in_flight, counters: Arc::clone(counters), under_way, guard }
     }
 
     /// What a call begins with, or why it cannot be.
@@ -38,6 +44,12 @@ impl Qpl {
             }
             None => Ok(Flight { window, counters: &self.counters }),
         }
+    }
+}
+
+impl Drop for Qpl {
+    fn drop(&mut self) {
+        self.counters.under_way.fold(&self.under_way, &self.guard);
     }
 }
 

@@ -142,6 +142,11 @@ impl QplSource {
         Box::new(Qpl::new(QplConfig { nids, ..self.config.clone() }, &self.counters))
     }
 
+    /// Knows a child of fork.
+    pub(crate) fn guard(&self) -> &Arc<ForkGuard> {
+        &self.config.guard
+    }
+
     /// What its jobs did and failed to do.
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters

@@ -1,6 +1,7 @@
 //! The jobs of one channel that are in flight: a queue, in the order in which their results are handed out.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{hint, thread};
 
@@ -9,7 +10,7 @@ use qpl_sys::{flag, status};
 use super::QplConfig;
 use super::job::{Job, JobError, Work};
 use super::verdict::{self, MAX_COMPRESSED, Verdict};
-use crate::direct::{Counters, DeviceCounts};
+use crate::direct::{Column, Counters, DeviceCounts};
 use crate::{EngineError, PAGE_SIZE, crc32};
 
 /// Times that a page fault is answered by touching all pages and submitting again.
@@ -39,6 +40,7 @@ pub(super) struct Window {
     quarantined_until: Option<Instant>,
     turn: u32,
     counts: DeviceCounts,
+    under_way: Arc<Column>,
 }
 
 /// A job in flight or on its way there.
@@ -69,7 +71,7 @@ impl Window {
     ///
     /// # Errors
     /// When there is no memory, or QPL makes no job.
-    pub(super) fn new(config: QplConfig) -> Result<Window, JobError> {
+    pub(super) fn new(config: QplConfig, under_way: Arc<Column>) -> Result<Window, JobError> {
         let make = |_| Job::new(&config.library, config.path.raw(), &config.guard);
         let spare = (0..config.window).map(make).collect::<Result<Vec<_>, _>>()?;
         Ok(Window {
@@ -81,6 +83,7 @@ impl Window {
             quarantined_until: None,
             turn: 0,
             counts: DeviceCounts::default(),
+            under_way,
         })
     }
 
@@ -162,7 +165,7 @@ impl Window {
 
     /// Submits what is to be submitted, the oldest first, until the device is busy.
     fn submit(&mut self) {
-        let in_flight = self.flight.len() as u64;
+        let under_way = self.flight.len();
         for op in self.flight.iter_mut().filter(|op| op.phase == Phase::Ready) {
             let (input, len) = op.input;
             // SAFETY: the input is lent for the call of the engine, which does not return, nor unwind, before each
@@ -172,7 +175,7 @@ impl Window {
                     op.phase = Phase::InFlight;
                     op.deadline = Instant::now() + self.config.timeout;
                     self.counts.submitted += 1;
-                    self.counts.under_way_sum += in_flight;
+                    self.under_way.count(under_way, 1);
                 }
                 status::QUEUES_ARE_BUSY => {
                     self.counts.queue_full += 1;
