@@ -24,7 +24,7 @@ conformance=$(cargo test --quiet --package zfolio-hwtests --test conformance --n
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 for profile in spr gnr; do
     for plan in '' 'seed=1; full p=0.05; page-fault:read p=0.02; late:30ms every=300 op=decompress; error:11 p=0.02 op=compress'; do
-        REQUIRE_IAA=1 timeout 120 "$zfolio" emulate --quiet --profile $profile --faults "$plan" -- "$conformance" --quiet direct::
+        REQUIRE_IAA=1 timeout 120 "$zfolio" emulate --quiet --profile $profile --faults "$plan" -- "$conformance" --quiet direct:: direct_dynamic::
     done
 done
 
@@ -38,7 +38,7 @@ else
     trap 'rm -rf "$public"' EXIT
     cp "$zfolio" "$public/zfolio" && cp "$conformance" "$public/conformance" && chmod 755 "$public" "$public"/*
     (cd "$public" && setpriv --reuid 65534 --regid 65534 --clear-groups env REQUIRE_IAA=1 HOME="$public" TMPDIR=/tmp \
-        timeout 120 ./zfolio emulate --quiet --fuse -- ./conformance --quiet direct::)
+        timeout 120 ./zfolio emulate --quiet --fuse -- ./conformance --quiet direct:: direct_dynamic::)
 fi
 
 skip() {

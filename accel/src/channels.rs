@@ -4,199 +4,23 @@
 //! time of a call; a thread that finds all of them taken gets a new one rather than a wait.
 
 use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use zfolio_fallback::{Codec, Method};
 
 use crate::direct::{
-    Attachment, Counters, DeviceCounts, Direct, DirectConfig, QueueInfo, QueueReport, QueueTable, Source,
-    UnderWay,
+    Attachment, Counters, DeviceCounts, Direct, QueueInfo, QueueReport, QueueTable, Source, UnderWay,
 };
 use crate::fallbacks::{FallbackCounts, Fallbacks};
 use crate::qpl::{self, QplSource};
 use crate::try_lock::{TryLock, TryLockGuard};
-use crate::{Channel, Engine, ForkGuard, Software, Topology, discover, numa, thread_index};
+use crate::{
+    Backend, BackendError, Channel, ChannelsConfig, Engine, ForkGuard, Software, Topology, discover, numa,
+    thread_index,
+};
 
 /// Kept channels for each package and purpose. A thread starts at its own number and takes the first free one.
 const KEPT_CHANNELS: usize = 64;
-
-/// Where pages are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Backend {
-    /// The best this machine has, and the reason is in [`Channels::report`].
-    #[default]
-    Auto,
-    /// Intel IAA, driven directly.
-    Direct,
-    /// The software model of the device, under the same code as the device. For tests: it is slower than software.
-    #[cfg(any(test, feature = "model"))]
-    Model,
-    /// Intel IAA through Intel's QPL, which is loaded when it is asked for.
-    Qpl,
-    /// QPL's own software: for comparison.
-    QplSoftware,
-    /// The CPU.
-    Software,
-}
-
-impl Backend {
-    /// Every backend of this build.
-    pub const ALL: &[Backend] = &[
-        Backend::Auto,
-        Backend::Direct,
-        #[cfg(any(test, feature = "model"))]
-        Backend::Model,
-        Backend::Qpl,
-        Backend::QplSoftware,
-        Backend::Software,
-    ];
-
-    /// The name used on command lines and in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Backend::Auto => "auto",
-            Backend::Direct => "direct",
-            #[cfg(any(test, feature = "model"))]
-            Backend::Model => "model",
-            Backend::Qpl => "qpl",
-            Backend::QplSoftware => "qpl-software",
-            Backend::Software => "software",
-        }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A backend name that is not known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownBackend(String);
-
-impl fmt::Display for UnknownBackend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown backend {:?}; known are:", self.0)?;
-        for (index, backend) in Backend::ALL.iter().enumerate() {
-            write!(f, "{} {backend}", if index == 0 { "" } else { "," })?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for UnknownBackend {}
-
-impl FromStr for Backend {
-    type Err = UnknownBackend;
-
-    fn from_str(name: &str) -> Result<Backend, UnknownBackend> {
-        Backend::ALL
-            .iter()
-            .copied()
-            .find(|backend| backend.name() == name)
-            .ok_or_else(|| UnknownBackend(name.to_owned()))
-    }
-}
-
-/// A backend that was asked for and cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BackendError {
-    /// The window is not between 1 and [`MAX_WINDOW`](crate::MAX_WINDOW).
-    Window(usize),
-    /// No device can be used.
-    Unavailable {
-        /// The backend.
-        backend: Backend,
-        /// What was found instead.
-        reason: String,
-    },
-    /// The backend does not compress by this method.
-    Method {
-        /// The backend.
-        backend: Backend,
-        /// The method.
-        method: Method,
-    },
-}
-
-impl fmt::Display for BackendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BackendError::Window(window) => {
-                write!(f, "window of {window} pages in flight; it must be 1 to {}", crate::MAX_WINDOW)
-            }
-            BackendError::Unavailable { backend, reason } => write!(f, "backend {backend}: {reason}"),
-            BackendError::Method { backend, method } => {
-                write!(f, "backend {backend} compresses with {}, not with {method}", Codec::Deflate)
-            }
-        }
-    }
-}
-
-impl std::error::Error for BackendError {}
-
-/// How channels are made.
-#[derive(Clone, Debug)]
-pub struct ChannelsConfig {
-    /// Where pages are compressed.
-    pub backend: Backend,
-    /// How pages are compressed, or the backend's best.
-    pub method: Option<Method>,
-    /// The most pages in flight on one channel, 1 to [`MAX_WINDOW`](crate::MAX_WINDOW).
-    pub window: usize,
-    /// How devices are driven.
-    pub direct: DirectConfig,
-    /// The root of sysfs, where devices are looked for: `/sys`.
-    pub sysfs: PathBuf,
-    /// Where their files are: `/dev`.
-    pub dev: PathBuf,
-    /// The model of [`Backend::Model`]; without one a device of generation 1 is made up, without faults.
-    #[cfg(any(test, feature = "model"))]
-    pub model: Option<Arc<iaa_model::Model>>,
-}
-
-impl Default for ChannelsConfig {
-    fn default() -> ChannelsConfig {
-        ChannelsConfig {
-            backend: Backend::Auto,
-            method: None,
-            window: 8,
-            direct: DirectConfig::default(),
-            sysfs: "/sys".into(),
-            dev: "/dev".into(),
-            #[cfg(any(test, feature = "model"))]
-            model: None,
-        }
-    }
-}
-
-impl ChannelsConfig {
-    /// How devices are driven: a method that is asked for decides on the Huffman codes.
-    fn direct(&self) -> DirectConfig {
-        let dynamic = match self.method {
-            None => self.direct.dynamic,
-            Some(method) => method == Method::DeflateDynamic,
-        };
-        DirectConfig { dynamic, ..self.direct }
-    }
-
-    /// Where the backend's queues come from.
-    fn source(&self) -> Source {
-        match self.backend {
-            #[cfg(any(test, feature = "model"))]
-            Backend::Model => Source::Model(self.model.clone().unwrap_or_else(|| {
-                let memory = Box::new(iaa_model::OtherProcess::this());
-                iaa_model::Model::new(iaa_model::ModelConfig::spr(1), memory)
-            })),
-            _ => Source::Machine { sysfs: self.sysfs.clone(), dev: self.dev.clone() },
-        }
-    }
-}
 
 /// What a channel is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

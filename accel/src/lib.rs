@@ -24,8 +24,10 @@
 
 #![deny(unsafe_code)]
 
+mod backend;
 mod channel;
 mod channels;
+mod config;
 pub mod direct;
 pub mod discover;
 mod engine;
@@ -40,8 +42,10 @@ mod thread;
 mod topology;
 mod try_lock;
 
+pub use backend::{Backend, BackendError, UnknownBackend};
 pub use channel::Channel;
-pub use channels::{Backend, BackendError, Channels, ChannelsConfig, Purpose, UnknownBackend};
+pub use channels::{Channels, Purpose};
+pub use config::ChannelsConfig;
 pub use engine::{Compressed, Engine, EngineError, Job, MAX_WINDOW, Outcome};
 pub use fallbacks::FallbackCounts;
 pub use fork::ForkGuard;

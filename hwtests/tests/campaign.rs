@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use iaa_model::{FaultPlan, Model, ModelConfig, OtherProcess, QueueConfig};
 use zfolio::{Backend, Config, Folio, LoadError, NodeId, PAGE_SIZE, Page, PageBytes, SwapEntry, Zswap};
-use zfolio_accel::direct::{DirectConfig, Verify};
+use zfolio_accel::direct::{DirectConfig, Huffman, Verify};
 use zfolio_accel::{BackendError, Channels, ChannelsConfig, Topology};
 
 const SLOTS: u32 = 64;
@@ -93,7 +93,9 @@ fn channels(seed: u64, plan: &FaultPlan, dice: &mut Dice) -> (Arc<Model>, Option
         1 => Verify::Sampled(3),
         _ => Verify::Always,
     };
-    let direct = DirectConfig { verify, ..DirectConfig::default() };
+    // Codes of a page's own take two steps in the first generation.
+    let huffman = [Huffman::Fixed, Huffman::ByDevice, Huffman::Dynamic][seed as usize % 3];
+    let direct = DirectConfig { verify, huffman, ..DirectConfig::default() };
     let config = ChannelsConfig {
         backend: Backend::Model,
         window: dice.one_of(&[1, 2, 3, 8, 16, 64]),

@@ -25,7 +25,10 @@ const SOFTWARE_DEFLATE: Case = Case { backend: "software", method: Method::Defla
 const SOFTWARE_DEFLATE_DYNAMIC: Case = Case { backend: "software", method: Method::DeflateDynamic };
 const SOFTWARE_VW: Case = Case { backend: "software", method: Method::Vw };
 const MODEL: Case = Case { backend: "model", method: Method::Deflate };
+/// In two steps, as the model is of the first generation.
+const MODEL_DYNAMIC: Case = Case { backend: "model", method: Method::DeflateDynamic };
 const DIRECT: Case = Case { backend: "direct", method: Method::Deflate };
+const DIRECT_DYNAMIC: Case = Case { backend: "direct", method: Method::DeflateDynamic };
 const QPL: Case = Case { backend: "qpl", method: Method::Deflate };
 const QPL_SOFTWARE: Case = Case { backend: "qpl-software", method: Method::Deflate };
 
@@ -378,7 +381,9 @@ stamp! {
     software_deflate_dynamic => SOFTWARE_DEFLATE_DYNAMIC,
     software_vw => SOFTWARE_VW,
     model => MODEL,
+    model_dynamic => MODEL_DYNAMIC,
     direct => DIRECT,
+    direct_dynamic => DIRECT_DYNAMIC,
     qpl => QPL,
     qpl_software => QPL_SOFTWARE,
 }

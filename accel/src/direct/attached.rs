@@ -7,8 +7,8 @@ use super::counts::Tally;
 use super::probe::{self, Probed};
 use super::queue::{Queue, nanos};
 use super::queue_table::QueueTable;
-use super::shape::Shapes;
-use super::{DirectConfig, Portal, Refusal};
+use super::shape::{Kind, Shapes};
+use super::{DirectConfig, Huffman, Portal, Refusal};
 use crate::Purpose;
 
 /// A channel's end of one queue.
@@ -41,6 +41,8 @@ pub(crate) struct Attached {
     pub(crate) busy_timeout: u64,
     /// How many pages are best submitted at once.
     pub(crate) batch: usize,
+    /// What a page that is to be compressed is begun as.
+    pub(crate) first_step: Kind,
     /// Whether something is to be seen to before the next call: a queue that does not work, or a probe.
     pub(crate) attention: bool,
     config: DirectConfig,
@@ -58,6 +60,7 @@ impl Attached {
             timeout: nanos(table.config.timeout),
             busy_timeout: nanos(table.config.busy_timeout),
             batch: 1,
+            first_step: Kind::Compress,
             attention: true,
             config: table.config,
             package,
@@ -86,7 +89,7 @@ impl Attached {
             self.ends.push(match before.iter().position(|end| Arc::ptr_eq(&end.queue, &queue)) {
                 Some(index) => before.swap_remove(index),
                 None => End {
-                    shapes: Shapes::new(&queue.info, table.config.dynamic),
+                    shapes: Shapes::new(&queue.info, table.config.huffman),
                     portal: (queue.attachment.make)(),
                     probing: None,
                     queue,
@@ -95,6 +98,9 @@ impl Attached {
         }
         self.turn = 0;
         self.batch = self.ends.iter().map(|end| end.portal.batch()).max().unwrap_or(1);
+        let makes_none = self.ends.iter().any(|end| !end.queue.info.header_generation);
+        let count = table.config.huffman == Huffman::Dynamic && makes_none;
+        self.first_step = if count { Kind::Count } else { Kind::Compress };
         self.attention = self.ends.is_empty();
     }
 

@@ -78,6 +78,8 @@ counts! {
     bad_records,
     /// Pages that were incompressible.
     incompressible,
+    /// Pages whose symbols a device counted and the CPU made codes for.
+    coded,
     /// Pages that were checked after compressing or decompressing, as the configuration asks.
     verified,
     /// Checked pages that were wrong.

@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
+use super::Huffman;
 use super::attached::Attached;
 use super::copy::copy_page;
 use super::counts::{DeviceCounts, Tally};
@@ -44,9 +45,10 @@ impl Direct {
     /// An engine for channels of a package and a purpose, with up to `window` pages in flight.
     pub(crate) fn new(table: &Arc<QueueTable>, package: u16, purpose: Purpose, window: usize) -> Direct {
         let most_in_flight = window.clamp(1, MAX_WINDOW);
+        let with_codes = purpose == Purpose::Store && table.config.huffman == Huffman::Dynamic;
         Direct {
             attached: Attached::new(table, package, purpose),
-            window: Window::new(most_in_flight, &table.guard).ok(),
+            window: Window::new(most_in_flight, with_codes, &table.guard).ok(),
             table: Arc::clone(table),
             most_in_flight,
             until_verify: 0,
@@ -74,27 +76,6 @@ impl Direct {
             }),
             _ => Err(EngineError::NoQueue),
         }
-    }
-
-    /// Decompresses a single page; gives its CRC-32.
-    #[inline]
-    fn decompress_page(
-        &mut self,
-        codec: Codec,
-        bytes: &[u8],
-        page: &mut PageBytes,
-    ) -> Result<u32, EngineError> {
-        let mut flight = self.begin()?;
-        if !is_readable(codec, bytes) {
-            return Err(EngineError::NotDone);
-        }
-        let verify = flight.next_is_verified();
-        flight.window.push(Kind::Decompress, bytes.as_ptr(), bytes.len(), verify);
-        flight.window.submit_pushed(flight.attached, flight.counts);
-        flight.window.wait(flight.attached, flight.counts);
-        let made = flight.finish(page);
-        flight.window.pop();
-        made
     }
 }
 
@@ -212,6 +193,7 @@ impl Engine for Direct {
         // The pages in flight, each at the place of its op.
         let mut held = [MaybeUninit::<&'a PageBytes>::uninit(); MAX_WINDOW];
         let mut more = true;
+        let first_step = flight.attached.first_step;
         // Several are begun at once where submitting costs by the call.
         let batch = flight.attached.batch.min(flight.most_in_flight.div_ceil(2));
         loop {
@@ -222,7 +204,7 @@ impl Engine for Direct {
                 };
                 held[flight.window.head_place()].write(page);
                 let verify = flight.next_is_verified();
-                flight.window.push(Kind::Compress, page.as_ptr(), PAGE_SIZE, verify);
+                flight.window.push(first_step, page.as_ptr(), PAGE_SIZE, verify);
                 if batch == 1 {
                     flight.window.submit_pushed(flight.attached, flight.counts);
                 }
@@ -249,10 +231,6 @@ impl Engine for Direct {
     }
 
     fn decompress(&mut self, jobs: &mut [Option<Job<'_>>]) {
-        if let [Some(job)] = jobs {
-            let made = self.decompress_page(job.codec, job.bytes, job.page);
-            return job.finish(made);
-        }
         let mut flight = match self.begin() {
             Ok(flight) => flight,
             Err(error) => {
@@ -311,7 +289,17 @@ impl Engine for Direct {
         crc: u32,
         page: &mut PageBytes,
     ) -> Result<(), EngineError> {
-        if self.decompress_page(codec, bytes, page)? == crc { Ok(()) } else { Err(EngineError::CrcMismatch) }
+        let mut flight = self.begin()?;
+        if !is_readable(codec, bytes) {
+            return Err(EngineError::NotDone);
+        }
+        let verify = flight.next_is_verified();
+        flight.window.push(Kind::Decompress, bytes.as_ptr(), bytes.len(), verify);
+        flight.window.submit_pushed(flight.attached, flight.counts);
+        flight.window.wait(flight.attached, flight.counts);
+        let made = flight.finish(page);
+        flight.window.pop();
+        if made? == crc { Ok(()) } else { Err(EngineError::CrcMismatch) }
     }
 }
 

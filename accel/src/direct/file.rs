@@ -27,7 +27,7 @@ use crate::{ForkGuard, PAGE_SIZE, thread_index};
 const SLOTS: usize = PAGE_SIZE / size_of::<Descriptor>();
 
 /// Descriptors offered in one `write(2)`.
-const WRITE_BATCH: usize = 16;
+pub(crate) const WRITE_BATCH: usize = 16;
 
 /// Pauses after which a waiting thread lets others run: a few tens of microseconds, which no op takes.
 const PAUSES_BEFORE_YIELD: u32 = 1024;

@@ -39,6 +39,7 @@
 //! | queue disabled, device gone | other queues; looked for again | `refused`, `rescans` |
 //! | no queue works | software | `no_queue` |
 //! | too many retired | this channel in software | `channels_exhausted`, `no_queue` |
+//! | device halts (its driver notes the software error and disables the queues) | what is in flight is late, what follows refused: as above | `timed_out`, `refused`, `rescans` |
 //! | child of fork | software | `forked` |
 
 #![allow(unsafe_code)]
@@ -85,13 +86,26 @@ pub(crate) use queue_table::QueueTable;
 pub(crate) use source::Source;
 pub(crate) use under_way::Column;
 
+/// The Huffman codes that devices compress pages with. Dynamic ones are denser, and take longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Huffman {
+    /// The fixed codes of RFC 1951.
+    Fixed,
+    /// Dynamic where the device makes them by itself, which the second generation does, else fixed.
+    #[default]
+    ByDevice,
+    /// Dynamic. A device of the first generation is given each page twice: it counts symbols, the CPU makes codes of the
+    /// counts, and it compresses with them. That takes more than twice as long.
+    Dynamic,
+}
+
 /// How devices are driven. All times are the portal's: on a stepped model they are the model's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectConfig {
     /// How results are checked.
     pub verify: Verify,
-    /// Whether pages are compressed with dynamic Huffman codes where a device makes them by itself: denser, and slower.
-    pub dynamic: bool,
+    /// The Huffman codes that pages are compressed with.
+    pub huffman: Huffman,
     /// How long an op may take before it is given up. A page takes some microseconds; behind other processes' work, more.
     pub timeout: Duration,
     /// How long a full queue is offered a page before it is compressed in software. Software takes some
@@ -111,7 +125,7 @@ impl Default for DirectConfig {
     fn default() -> DirectConfig {
         DirectConfig {
             verify: Verify::Off,
-            dynamic: true,
+            huffman: Huffman::ByDevice,
             timeout: Duration::from_millis(10),
             busy_timeout: Duration::from_micros(20),
             probe_timeout: Duration::from_millis(50),

@@ -4,20 +4,33 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
-use iaa_model::{Mode, Model, QueueId, Stop};
+use iaa_model::{Clock, Mode, Model, QueueId, Stop};
 use idxd_sys::flags::{gen_cap, iaa_cap};
 use idxd_sys::{Descriptor, opcode};
 
 use super::queue::{Attachment, QueueInfo};
 use super::source::Listing;
-use super::{Portal, Refusal, Submitted};
-use crate::NodeId;
+use super::{Portal, Refusal, Submitted, file};
 use crate::discover::{QueueMode, allows};
+use crate::{ForkGuard, NodeId};
 
-/// A model's queue.
+/// A model's queue. Dropping it has the model write what it still has to.
 struct Modelled {
     model: Arc<Model>,
     queue: QueueId,
+    /// How many descriptors are best submitted at once.
+    batch: usize,
+    guard: Arc<ForkGuard>,
+}
+
+impl Drop for Modelled {
+    fn drop(&mut self) {
+        // Records that came in pieces are finished before their memory is freed. In a child somebody else may have
+        // the model locked.
+        if !self.guard.is_child() {
+            self.model.settle();
+        }
+    }
 }
 
 // SAFETY: the model executes what descriptors say, through system calls that check every address, at whatever time
@@ -42,7 +55,7 @@ unsafe impl Portal for Modelled {
     }
 
     fn batch(&self) -> usize {
-        1
+        self.batch
     }
 }
 
@@ -94,9 +107,14 @@ pub(crate) fn list(model: &Model) -> Listing {
 }
 
 /// Portals to the queue of that name.
-pub(crate) fn attach(model: &Arc<Model>, info: &QueueInfo) -> Option<Attachment> {
+pub(crate) fn attach(model: &Arc<Model>, info: &QueueInfo, guard: &Arc<ForkGuard>) -> Option<Attachment> {
     let queue = model.queues().find(|&id| name(id) == info.name)?;
-    let model = Arc::clone(model);
-    let make = move || -> Box<dyn Portal> { Box::new(Modelled { model: Arc::clone(&model), queue }) };
+    // In a test shared queues are driven as those that are written to, so that it meets partial counts.
+    let written = model.config().clock == Clock::Stepped && info.mode == QueueMode::Shared;
+    let batch = if written { file::WRITE_BATCH } else { 1 };
+    let (model, guard) = (Arc::clone(model), Arc::clone(guard));
+    let make = move || -> Box<dyn Portal> {
+        Box::new(Modelled { model: Arc::clone(&model), queue, batch, guard: Arc::clone(&guard) })
+    };
     Some(Attachment::new("the model", make))
 }

@@ -13,7 +13,7 @@ use iaa_model::{
 use idxd_sys::{opcode, status};
 use zfolio_fallback::Codecs;
 
-use super::{DirectConfig, QueueState, Verify};
+use super::{DirectConfig, Huffman, QueueState, Verify};
 use crate::{
     Backend, Channels, ChannelsConfig, Codec, Compressed, FallbackCounts, Job, PAGE_SIZE, PageBytes, Purpose,
     Topology, crc32,
@@ -109,8 +109,11 @@ fn every_profile_stores_and_loads_in_the_device_alone() {
         ("two queues", ModelConfig::spr(1).with_queues([QueueConfig::shared(64), QueueConfig::shared(32)])),
     ] {
         let model = model(config);
-        for verify in [Verify::Off, Verify::Always] {
-            let channels = channels(&model, 8, DirectConfig { verify, ..DirectConfig::default() });
+        let dynamic = (Verify::Sampled(2), Huffman::Dynamic);
+        for (verify, huffman) in
+            [(Verify::Off, Huffman::ByDevice), (Verify::Always, Huffman::ByDevice), dynamic]
+        {
+            let channels = channels(&model, 8, DirectConfig { verify, huffman, ..DirectConfig::default() });
             let mut random = Random(7);
             let pages: Vec<PageBytes> = (0..60).map(|_| page(&mut random)).collect();
             let stored = compress(&channels, &pages);
@@ -123,7 +126,7 @@ fn every_profile_stores_and_loads_in_the_device_alone() {
             }
             check(&channels, &pages, &stored, 16);
             check(&channels, &pages, &compress_in_software(&pages), 1);
-            assert_eq!(channels.fallbacks(), FallbackCounts::default(), "{what}, {verify:?}");
+            assert_eq!(channels.fallbacks(), FallbackCounts::default(), "{what}, {verify:?}, {huffman:?}");
         }
         assert_eq!(model.summary().software_errors, 0, "{what}");
     }
@@ -157,7 +160,11 @@ fn dynamic_codes_are_the_devices_where_it_makes_them_and_denser() {
     let fixed = size(ModelConfig::gnr(1), Some(crate::Method::Deflate));
     let dynamic = size(ModelConfig::gnr(1), None);
     assert!(dynamic < fixed, "{dynamic} bytes, fixed {fixed}");
-    assert_eq!(size(ModelConfig::spr(1), None), fixed, "generation 1 makes none");
+    assert_eq!(size(ModelConfig::spr(1), None), fixed, "generation 1 makes none by itself");
+    let in_two_steps = size(ModelConfig::spr(1), Some(crate::Method::DeflateDynamic));
+    assert!(in_two_steps < fixed, "{in_two_steps} bytes, fixed {fixed}");
+    // Pages for which the fixed codes are better do not get others in two steps; in one step the device decides.
+    assert!(in_two_steps <= dynamic, "{in_two_steps} bytes, in one step {dynamic}");
 }
 
 #[test]
@@ -263,7 +270,8 @@ fn campaign(seed: u64) {
     let queues = config.devices.iter().map(|device| device.queues.len()).sum::<usize>();
     let dedicated = config.devices.iter().any(|d| d.queues.iter().any(|q| q.mode == Mode::Dedicated));
     let model = model(config);
-    let direct = DirectConfig { verify, quarantine_after: 4, ..DirectConfig::default() };
+    let huffman = [Huffman::Fixed, Huffman::ByDevice, Huffman::Dynamic][seed as usize % 3];
+    let direct = DirectConfig { verify, huffman, quarantine_after: 4, ..DirectConfig::default() };
     let config = ChannelsConfig {
         backend: Backend::Model,
         window: [1, 2, 8, 32][random.below(4)],

@@ -2,7 +2,8 @@
 //!
 //! # Who owns what
 //!
-//! An [`OpMemory`] is two completion records, used in turn, and one output page. They lie in a mapping that only this module makes
+//! An [`OpMemory`] is two completion records, used in turn, and one output page; and where pages get codes of their own
+//! that the device does not make, an AECS for them, which the device only reads. They lie in a mapping that only this module makes
 //! and unmaps, and outside of this module they are raw addresses: nobody holds a reference to them while the
 //! device may write. Every op of a channel has one; descriptors name no other memory to be written.
 //!
@@ -22,11 +23,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use idxd_sys::CompletionRecord;
+use idxd_sys::aecs::CompressAecs;
 
 use crate::{ForkGuard, PAGE_SIZE};
 
 /// Ops whose records fill a page.
 const OPS_PER_PAGE: usize = PAGE_SIZE / (2 * size_of::<CompletionRecord>());
+
+/// The place of an op's codes: as a device likes it, in cache lines of its own.
+const CODES_SIZE: usize = 2048;
+
+const _: () = assert!(size_of::<CompressAecs>() <= CODES_SIZE);
 
 /// Ops that more memory is mapped for at once, when retired ones have to be replaced.
 const REPLACEMENTS: usize = 8;
@@ -40,6 +47,8 @@ pub(crate) struct OpMemory {
     /// spoil the answer that follows it.
     other: NonNull<CompletionRecord>,
     output: NonNull<u8>,
+    /// Codes of the page's own, if there are to be any.
+    codes: Option<NonNull<CompressAecs>>,
     /// The index of its region.
     region: usize,
 }
@@ -56,6 +65,20 @@ impl OpMemory {
     /// The address of the output page.
     pub(crate) fn output_addr(&self) -> u64 {
         self.output.as_ptr() as u64
+    }
+
+    /// The address of the codes of its own; 0 if it has no place for them.
+    #[inline]
+    pub(crate) fn codes_addr(&self) -> u64 {
+        self.codes.map_or(0, |codes| codes.as_ptr() as u64)
+    }
+
+    /// Sets the codes of its own; false if it has no place for them. The op is not in flight.
+    pub(crate) fn set_codes(&mut self, aecs: &CompressAecs) -> bool {
+        let Some(codes) = self.codes else { return false };
+        // SAFETY: the place is mapped, and ours: the op is not in flight. The device never writes it.
+        unsafe { codes.write(*aecs) };
+        true
     }
 
     /// The status byte, which the device may write at any time.
@@ -113,8 +136,8 @@ struct Region {
 unsafe impl Send for Region {}
 
 impl Region {
-    fn map(ops: usize, guard: &Arc<ForkGuard>) -> io::Result<Region> {
-        let len = (ops + ops.div_ceil(OPS_PER_PAGE)) * PAGE_SIZE;
+    fn map(pages: usize, guard: &Arc<ForkGuard>) -> io::Result<Region> {
+        let len = pages * PAGE_SIZE;
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory of ours.
         let start = unsafe {
             libc::mmap(
@@ -162,30 +185,41 @@ pub(crate) struct OpMemories {
     regions: Vec<Region>,
     spare: Vec<OpMemory>,
     retired: usize,
+    /// Whether ops have a place for codes.
+    with_codes: bool,
     guard: Arc<ForkGuard>,
 }
 
 impl OpMemories {
-    /// Memory for `ops` ops.
+    /// Memory for `ops` ops, with a place for codes or without.
     ///
     /// # Errors
     /// The kernel's, when it maps nothing more.
-    pub(crate) fn new(ops: usize, guard: &Arc<ForkGuard>) -> io::Result<OpMemories> {
-        let mut memories =
-            OpMemories { regions: Vec::new(), spare: Vec::new(), retired: 0, guard: Arc::clone(guard) };
+    pub(crate) fn new(ops: usize, with_codes: bool, guard: &Arc<ForkGuard>) -> io::Result<OpMemories> {
+        let mut memories = OpMemories {
+            regions: Vec::new(),
+            spare: Vec::new(),
+            retired: 0,
+            with_codes,
+            guard: Arc::clone(guard),
+        };
         memories.grow(ops)?;
         Ok(memories)
     }
 
     fn grow(&mut self, ops: usize) -> io::Result<()> {
-        let region = Region::map(ops, &self.guard)?;
+        let code_pages = if self.with_codes { ops.div_ceil(PAGE_SIZE / CODES_SIZE) } else { 0 };
+        let region = Region::map(ops + ops.div_ceil(OPS_PER_PAGE) + code_pages, &self.guard)?;
+        let records_end = (ops + ops.div_ceil(OPS_PER_PAGE)) * PAGE_SIZE;
         for op in 0..ops {
-            // SAFETY: the region has `ops` pages, and behind them room for twice as many records.
-            let (output, record, other) = unsafe {
+            // SAFETY: the region has `ops` pages, behind them room for twice as many records, and behind that for
+            // the codes of as many ops if they have any.
+            let (output, record, other, codes) = unsafe {
                 let records = region.start.add(ops * PAGE_SIZE).cast::<CompletionRecord>();
-                (region.start.add(op * PAGE_SIZE), records.add(2 * op), records.add(2 * op + 1))
+                let codes = self.with_codes.then(|| region.start.add(records_end + op * CODES_SIZE).cast());
+                (region.start.add(op * PAGE_SIZE), records.add(2 * op), records.add(2 * op + 1), codes)
             };
-            self.spare.push(OpMemory { record, other, output, region: self.regions.len() });
+            self.spare.push(OpMemory { record, other, output, codes, region: self.regions.len() });
         }
         self.regions.push(region);
         Ok(())
@@ -236,7 +270,7 @@ impl ProbeMemory {
     /// # Errors
     /// The kernel's, when it maps nothing more.
     pub(crate) fn new(guard: &Arc<ForkGuard>) -> io::Result<ProbeMemory> {
-        let mut memories = OpMemories::new(1, guard)?;
+        let mut memories = OpMemories::new(1, false, guard)?;
         let memory = Some(memories.take()?);
         Ok(ProbeMemory { memories, memory, unanswered: AtomicU32::new(0) })
     }
@@ -291,14 +325,15 @@ mod tests {
     #[test]
     fn records_and_outputs_of_all_ops_are_aligned_and_apart() {
         let guard = Arc::new(ForkGuard::new().unwrap());
-        let mut memories = OpMemories::new(128, &guard).unwrap();
+        let mut memories = OpMemories::new(128, true, &guard).unwrap();
         let ops: Vec<OpMemory> = (0..140).map(|_| memories.take().unwrap()).collect();
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         for op in &ops {
             assert_eq!(op.record_addr() % 64, 0);
             assert_eq!(op.output_addr() % 4096, 0);
             ranges.extend([(op.record.as_ptr() as u64, 64), (op.other.as_ptr() as u64, 64)]);
-            ranges.push((op.output_addr(), 4096));
+            ranges.extend([(op.output_addr(), 4096), (op.codes_addr(), 1568)]);
+            assert_eq!(op.codes_addr() % 64, 0);
         }
         ranges.sort_unstable();
         assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
@@ -309,7 +344,7 @@ mod tests {
     #[test]
     fn retired_memory_stays_mapped_and_is_given_to_nobody_else() {
         let guard = Arc::new(ForkGuard::new().unwrap());
-        let mut memories = OpMemories::new(2, &guard).unwrap();
+        let mut memories = OpMemories::new(2, false, &guard).unwrap();
         let (first, second) = (memories.take().unwrap(), memories.take().unwrap());
         let (retired, kept) = (first.output_addr(), second.output_addr());
         memories.retire(first);

@@ -6,8 +6,8 @@
 use idxd_sys::flags::{compress, decompress, op};
 use idxd_sys::{Descriptor, opcode};
 
-use super::aecs;
 use super::queue::QueueInfo;
+use super::{Huffman, aecs};
 
 /// The fields of a descriptor that the operation and the queue decide.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +34,10 @@ impl Shape {
 pub(crate) enum Kind {
     /// A page to a stream.
     Compress,
+    /// A page to the counts of the symbols that it is compressed to, in a device that makes no codes by itself.
+    Count,
+    /// A page to a stream, with the codes that the CPU has made of the counts.
+    CompressCoded,
     /// A stream to a page.
     Decompress,
     /// The stream just made, back to nothing but a CRC.
@@ -44,13 +48,15 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shapes {
     compress: Shape,
+    count: Shape,
+    compress_coded: Shape,
     decompress: Shape,
     verify: Shape,
 }
 
 impl Shapes {
-    /// The shapes for a queue; compressing with dynamic codes where `dynamic` allows it and the device can.
-    pub(crate) fn new(queue: &QueueInfo, dynamic: bool) -> Shapes {
+    /// The shapes for a queue; compressing with dynamic codes where `huffman` allows it and the device makes them.
+    pub(crate) fn new(queue: &QueueInfo, huffman: Huffman) -> Shapes {
         let mut flags = op::COMPLETION_ADDR_VALID | op::REQUEST_COMPLETION;
         if queue.block_on_fault {
             flags |= op::BLOCK_ON_FAULT;
@@ -69,13 +75,18 @@ impl Shapes {
             | decompress::STOP_ON_EOB
             | decompress::CHECK_EOB
             | decompress::SELECT_FINAL_EOB;
+        let (src2_addr, src2_size) = aecs::range();
+        let with_codes =
+            Shape { src2_addr, src2_size, ..shape(opcode::COMPRESS, flags | op::READ_SRC2_AECS, end) };
         Shapes {
-            compress: if dynamic && queue.header_generation {
+            compress: if huffman != Huffman::Fixed && queue.header_generation {
                 shape(opcode::COMPRESS, flags, end | compress::HEADER_ONE_PASS_FINAL)
             } else {
-                let (src2_addr, src2_size) = aecs::range();
-                Shape { src2_addr, src2_size, ..shape(opcode::COMPRESS, flags | op::READ_SRC2_AECS, end) }
+                with_codes
             },
+            count: shape(opcode::COMPRESS, flags, compress::STATISTICS),
+            // The codes are the op's own.
+            compress_coded: Shape { src2_addr: 0, ..with_codes },
             decompress: shape(opcode::DECOMPRESS, flags, whole),
             verify: shape(opcode::DECOMPRESS, flags, whole | decompress::SUPPRESS_OUTPUT),
         }
@@ -86,6 +97,8 @@ impl Shapes {
     pub(crate) fn of(&self, kind: Kind) -> &Shape {
         match kind {
             Kind::Compress => &self.compress,
+            Kind::Count => &self.count,
+            Kind::CompressCoded => &self.compress_coded,
             Kind::Decompress => &self.decompress,
             Kind::Verify => &self.verify,
         }
@@ -104,7 +117,7 @@ mod tests {
 
     fn stamped(queue: &QueueInfo, kind: Kind) -> (u32, u8, u16, u32) {
         let mut descriptor = Descriptor::default();
-        Shapes::new(queue, true).of(kind).stamp(&mut descriptor);
+        Shapes::new(queue, Huffman::ByDevice).of(kind).stamp(&mut descriptor);
         (descriptor.flags(), descriptor.opcode(), descriptor.op_flags, descriptor.src2_size)
     }
 
@@ -112,6 +125,8 @@ mod tests {
     fn descriptors_are_those_of_the_other_drivers() {
         let queue = QueueInfo { cache_control: true, ..QueueInfo::default() };
         assert_eq!(stamped(&queue, Kind::Compress), (0x01010c, 0x43, 0x0006, 1568));
+        assert_eq!(stamped(&queue, Kind::Count), (0x00010c, 0x43, 0x0001, 0));
+        assert_eq!(stamped(&queue, Kind::CompressCoded), (0x01010c, 0x43, 0x0006, 1568));
         assert_eq!(stamped(&queue, Kind::Decompress), (0x00010c, 0x42, 0x001f, 0));
         assert_eq!(stamped(&queue, Kind::Verify), (0x00010c, 0x42, 0x021f, 0));
         let second = QueueInfo { header_generation: true, ..queue };

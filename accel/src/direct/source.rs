@@ -92,7 +92,7 @@ impl Source {
                 })
             }
             #[cfg(any(test, feature = "model"))]
-            Source::Model(model) => super::model::attach(model, info)
+            Source::Model(model) => super::model::attach(model, info, guard)
                 .ok_or_else(|| format!("work queue {} is not in the model any more", info.name)),
             Source::Given(given) => given
                 .iter()

@@ -1,5 +1,6 @@
 //! What a completion record means for a page.
 
+use idxd_sys::aecs::Symbols;
 use idxd_sys::{CompletionRecord, error_code, status};
 
 use crate::{EngineError, PAGE_SIZE};
@@ -20,6 +21,9 @@ pub(crate) enum Verdict {
 /// The most bytes a page may be compressed to: one fewer than a page, so that a page that does not shrink fails early.
 pub(crate) const MAX_COMPRESSED: u32 = PAGE_SIZE as u32 - 1;
 
+/// Bytes that a page's counts take.
+pub(crate) const COUNTS_SIZE: u32 = size_of::<Symbols>() as u32;
+
 /// A status that is a success, but whose record cannot be true.
 pub(crate) const UNTRUE: EngineError = EngineError::BadStatus(status::SUCCESS);
 
@@ -32,6 +36,17 @@ pub(crate) fn of_compress(record: &CompletionRecord) -> Verdict {
             _ => Verdict::Failed(UNTRUE),
         },
         (status::ANALYTICS_ERROR, error_code::UNRECOVERABLE_OVERFLOW) => Verdict::Incompressible,
+        _ => of_failure(record),
+    }
+}
+
+/// The verdict on a page whose symbols were to be counted.
+pub(crate) fn of_count(record: &CompletionRecord) -> Verdict {
+    match record.status {
+        status::SUCCESS if record.output_size == COUNTS_SIZE => {
+            Verdict::Made { len: record.output_size, crc: record.crc }
+        }
+        status::SUCCESS => Verdict::Failed(UNTRUE),
         _ => of_failure(record),
     }
 }
@@ -83,6 +98,8 @@ mod tests {
         for len in [0, 4096, u32::MAX] {
             assert_eq!(of_compress(&record(1, 0, len)), Verdict::Failed(UNTRUE), "{len}");
         }
+        assert_eq!(of_count(&record(1, 0, 1280)), Verdict::Made { len: 1280, crc: 7 });
+        assert_eq!(of_count(&record(1, 0, 1279)), Verdict::Failed(UNTRUE));
         assert_eq!(of_decompress(&record(1, 0, 4096)), Verdict::Made { len: 4096, crc: 7 });
         for len in [0, 4095, 4097] {
             assert_eq!(of_decompress(&record(1, 0, len)), Verdict::Failed(UNTRUE), "{len}");

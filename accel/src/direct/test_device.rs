@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use iaa_model::{Memory, OtherProcess};
-use idxd_sys::flags::decompress;
+use idxd_sys::flags::{compress, decompress};
 use idxd_sys::{Descriptor, opcode, status};
 use zfolio_fallback::{Codec, Codecs, max_compressed_len};
 
@@ -208,7 +208,7 @@ fn finish(descriptor: &Descriptor, fate: Fate) {
         }
         Fate::Faults { offset, write } => {
             record[0] = if write { status::PAGE_FAULT | status::WRITE_FAULT } else { status::PAGE_FAULT };
-            let addr = if write { dst } else { descriptor.src1_addr } + offset;
+            let addr = (if write { dst } else { descriptor.src1_addr }).wrapping_add(offset);
             record[8..16].copy_from_slice(&addr.to_le_bytes());
         }
         Fate::FaultsElsewhere => {
@@ -224,7 +224,9 @@ fn finish(descriptor: &Descriptor, fate: Fate) {
             {
                 *byte ^= 4;
             }
-            if descriptor.op_flags & decompress::SUPPRESS_OUTPUT == 0 {
+            let suppressed = descriptor.opcode() == opcode::DECOMPRESS
+                && descriptor.op_flags & decompress::SUPPRESS_OUTPUT != 0;
+            if !suppressed {
                 _ = memory.write(dst, &output);
             }
             if let Fate::Size(other) = fate {
@@ -248,6 +250,14 @@ fn execute(memory: &OtherProcess, descriptor: &Descriptor) -> (u8, u8, Vec<u8>, 
     }
     let mut codecs = Codecs::new();
     match descriptor.opcode() {
+        opcode::COMPRESS if descriptor.op_flags & compress::STATISTICS != 0 => {
+            // As if the page were compressed to nothing but literals.
+            let mut counts = [0u32; 320];
+            input.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+            counts[256] = 1;
+            let output = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
+            (status::SUCCESS, 0, output, crc32(&input))
+        }
         opcode::COMPRESS => {
             let mut output = vec![0; max_compressed_len(PAGE_SIZE)];
             let len = codecs.compress(Codec::Deflate, &input, &mut output).unwrap();

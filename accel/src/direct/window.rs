@@ -1,8 +1,10 @@
 //! The ops that are in flight: a ring, in the order in which their results are handed out.
 //!
 //! Ops enter at the head and leave at the tail. In between they are submitted, complete in any order, are
-//! submitted again (after a page fault, or to be verified), or are given up. All waiting is for the op at the tail, and
+//! submitted again (after a page fault, to be compressed with codes of their own, or to be verified), or are given up. All waiting is for the op at the tail, and
 //! has a deadline: that of the op if it is in flight, that of a busy queue if none takes it.
+
+mod completion;
 
 use std::io;
 use std::sync::Arc;
@@ -14,12 +16,9 @@ use super::Submitted;
 use super::attached::Attached;
 use super::counts::Tally;
 use super::op::{OpMemories, OpMemory};
-use super::shape::Kind;
-use super::status::{MAX_COMPRESSED, UNTRUE, Verdict, of_compress, of_decompress, of_verify};
+use super::shape::{Kind, Shapes};
+use super::status::{COUNTS_SIZE, MAX_COMPRESSED, Verdict};
 use crate::{EngineError, ForkGuard, PAGE_SIZE};
-
-/// Times that a page fault is answered by touching the page and submitting again.
-const MOST_TOUCHES: u8 = 3;
 
 /// Retired ops that a channel may have: half a megabyte is leaked at most.
 pub(crate) const MOST_RETIRED: usize = 64;
@@ -68,13 +67,13 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Room for `window` ops in flight.
+    /// Room for `window` ops in flight, with a place for codes of a page's own or without.
     ///
     /// # Errors
     /// The kernel's, when there is no memory.
-    pub(crate) fn new(window: usize, guard: &Arc<ForkGuard>) -> io::Result<Window> {
+    pub(crate) fn new(window: usize, with_codes: bool, guard: &Arc<ForkGuard>) -> io::Result<Window> {
         let places = window.next_power_of_two();
-        let mut memories = OpMemories::new(places, guard)?;
+        let mut memories = OpMemories::new(places, with_codes, guard)?;
         let mut ops = Vec::with_capacity(places);
         let descriptors = vec![Descriptor::default(); places].into_boxed_slice();
         for _ in 0..places {
@@ -141,7 +140,8 @@ impl Window {
         (descriptor.src1_addr, descriptor.src1_size) = input;
         descriptor.dst_addr = memory.output_addr();
         descriptor.max_dst_size = match kind {
-            Kind::Compress => MAX_COMPRESSED,
+            Kind::Compress | Kind::CompressCoded => MAX_COMPRESSED,
+            Kind::Count => COUNTS_SIZE,
             Kind::Decompress | Kind::Verify => PAGE_SIZE as u32,
         };
         self.head = self.head.wrapping_add(1);
@@ -178,7 +178,7 @@ impl Window {
             && end.queue.is_working()
             && end.queue.take_credits(1) == 1
         {
-            end.shapes.of(op.kind).stamp(descriptor);
+            stamp(&end.shapes, op, descriptor);
             // SAFETY: as in `offer`.
             let submitted = unsafe { end.portal.submit(std::slice::from_ref(descriptor)) };
             if submitted.accepted == 1 {
@@ -244,7 +244,7 @@ impl Window {
             }
             let descriptors = &mut self.descriptors[place..place + credits];
             for (descriptor, op) in descriptors.iter_mut().zip(&self.ops[place..]) {
-                end.shapes.of(op.kind).stamp(descriptor);
+                stamp(&end.shapes, op, descriptor);
             }
             // SAFETY: what the descriptors read is the caller's, who is borrowed from until the op is done or given up
             // (`Flight`), our own output, or a constant. What they write is `memory` of ops that are marked as in
@@ -433,139 +433,6 @@ impl Window {
         // output are visible too.
         memory.status().load(Ordering::Acquire) != status::RUNNING
     }
-
-    /// Judges the op, whose record is there.
-    #[inline(always)]
-    fn complete(&mut self, place: usize, number: u16, attached: &mut Attached, counts: &mut Tally) {
-        attached.ends[usize::from(number)].queue.answered();
-        counts.completed += 1;
-        let op = &mut self.ops[place];
-        let memory = op.memory.as_ref().expect("an op in flight has memory");
-        // SAFETY: its status was seen to be other than zero.
-        let record = unsafe { memory.record() };
-        op.phase = Phase::Done;
-        let verdict = match op.kind {
-            Kind::Compress => of_compress(&record),
-            Kind::Decompress => of_decompress(&record),
-            Kind::Verify => of_verify(&record, op.verdict),
-        };
-        if !matches!(verdict, Verdict::Made { .. }) {
-            return self.complete_badly(place, number, verdict, attached, counts);
-        }
-        op.verdict = verdict;
-        if op.verify && op.kind == Kind::Compress {
-            self.begin_verify(place);
-        }
-    }
-
-    /// [`Window::complete`] for where it need not be quick.
-    fn complete_one(&mut self, place: usize, number: u16, attached: &mut Attached, counts: &mut Tally) {
-        self.complete(place, number, attached, counts);
-    }
-
-    /// Submits the op once more, to decompress what it made to nothing but a CRC.
-    fn begin_verify(&mut self, place: usize) {
-        let (op, descriptor) = (&mut self.ops[place], &mut self.descriptors[place]);
-        let Verdict::Made { len, .. } = op.verdict else { return };
-        let memory = op.memory.as_mut().expect("an op in flight has memory");
-        descriptor.completion_addr = memory.renew();
-        op.kind = Kind::Verify;
-        op.input = (memory.output_addr(), len);
-        (descriptor.src1_addr, descriptor.src1_size) = op.input;
-        // Nothing is written, but there must be a destination, and it must not overlap the source, which is at
-        // most a byte less than the page.
-        descriptor.dst_addr = memory.output_addr() + u64::from(MAX_COMPRESSED);
-        descriptor.max_dst_size = 1;
-        self.set_ready(place);
-    }
-
-    /// Has the op submitted (again).
-    fn set_ready(&mut self, place: usize) {
-        let op = &mut self.ops[place];
-        op.phase = Phase::Ready;
-        op.deadline = 0;
-        let seq = self.tail.wrapping_add(place.wrapping_sub(self.tail) & self.mask);
-        if seq.wrapping_sub(self.tail) < self.first_ready.wrapping_sub(self.tail) {
-            self.first_ready = seq;
-        }
-    }
-
-    /// What there is to do about a verdict that is no success: count it, or touch the page that was not there and
-    /// submit again, which leaves the verdict on what is verified as it is.
-    ///
-    /// A record that cannot be true, or not of this page, may be one that is still being written, or another op's: its
-    /// memory is not used again.
-    #[cold]
-    fn complete_badly(
-        &mut self,
-        place: usize,
-        number: u16,
-        mut verdict: Verdict,
-        attached: &Attached,
-        counts: &mut Tally,
-    ) {
-        let op = &mut self.ops[place];
-        let mut believed = true;
-        if let Verdict::Fault { addr, write } = verdict {
-            let is_ours = touch(op, addr, write);
-            if is_ours && op.touches < MOST_TOUCHES {
-                op.touches += 1;
-                counts.others().page_faults_touched += 1;
-                let memory = op.memory.as_mut().expect("an op that completed has memory");
-                self.descriptors[place].completion_addr = memory.renew();
-                return self.set_ready(place);
-            }
-            believed = is_ours;
-            verdict = Verdict::Failed(EngineError::PageFault);
-        }
-        let counter = match verdict {
-            Verdict::Incompressible => &mut counts.others().incompressible,
-            Verdict::Failed(EngineError::PageFault) => &mut counts.others().page_faults,
-            Verdict::Failed(EngineError::Analytics(_)) => &mut counts.others().analytics_errors,
-            Verdict::Failed(UNTRUE) => {
-                believed = false;
-                &mut counts.others().bad_records
-            }
-            Verdict::Failed(EngineError::CrcMismatch) => {
-                believed = false;
-                &mut counts.others().crc_mismatches
-            }
-            _ => &mut counts.others().bad_status,
-        };
-        *counter += 1;
-        op.verdict = verdict;
-        if !believed {
-            attached.ends[usize::from(number)].queue.retired();
-            self.retire(place, counts);
-        }
-    }
-
-    /// Gives up an op that is late.
-    #[cold]
-    fn time_out(&mut self, place: usize, number: u16, now: u64, attached: &mut Attached, counts: &mut Tally) {
-        self.ops[place].phase = Phase::Done;
-        self.ops[place].verdict = Verdict::Failed(EngineError::TimedOut);
-        counts.others().timed_out += 1;
-        attached.timed_out(number, now, counts);
-        self.retire(place, counts);
-    }
-
-    /// Puts the memory of an op out of use, and gives its place another.
-    fn retire(&mut self, place: usize, counts: &mut Tally) {
-        let op = &mut self.ops[place];
-        counts.others().retired_ops += 1;
-        if let Some(memory) = op.memory.take() {
-            self.memories.retire(memory);
-        }
-        if self.memories.retired() < MOST_RETIRED
-            && let Ok(memory) = self.memories.take()
-        {
-            op.memory = Some(memory);
-        } else {
-            counts.others().channels_exhausted += u64::from(!self.exhausted);
-            self.exhausted = true;
-        }
-    }
 }
 
 impl Phase {
@@ -577,31 +444,11 @@ impl Phase {
     }
 }
 
-/// Touches the page of an op at which the device faulted; false if the address is not of the op's memory.
-fn touch(op: &Op, addr: u64, write: bool) -> bool {
-    let memory = op.memory.as_ref().expect("an op that completed has memory");
-    let page = addr & !(PAGE_SIZE as u64 - 1);
-    // The first byte of the range that lies in the page of the fault, of which the device may only give the start.
-    let within = |start: u64, len: u32| -> Option<*mut u8> {
-        let end = start + u64::from(len);
-        let first = page.max(start);
-        (len != 0 && first < end && first < page + PAGE_SIZE as u64).then_some(first as *mut u8)
-    };
-    let output = within(memory.output_addr(), PAGE_SIZE as u32).or(within(memory.record_addr(), 1));
-    if let Some(byte) = output {
-        // SAFETY: the byte is the op's own, and the op has completed: the device does not write now. A compressed
-        // stream that is being verified keeps its value.
-        unsafe { byte.write_volatile(byte.read_volatile()) };
-        return true;
+/// Sets what of a descriptor the op and its queue decide.
+#[inline(always)]
+fn stamp(shapes: &Shapes, op: &Op, descriptor: &mut Descriptor) {
+    shapes.of(op.kind).stamp(descriptor);
+    if op.kind == Kind::CompressCoded {
+        descriptor.src2_addr = op.memory.as_ref().map_or(0, OpMemory::codes_addr);
     }
-    if write {
-        return false;
-    }
-    let (constant, constant_len) = super::aecs::range();
-    let input = within(op.input.0, op.input.1).or(within(constant, constant_len));
-    if let Some(byte) = input {
-        // SAFETY: the byte is of the caller's page, who is borrowed from until the op is done, or of a constant.
-        unsafe { byte.read_volatile() };
-    }
-    input.is_some()
 }

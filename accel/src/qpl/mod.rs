@@ -28,7 +28,7 @@ use std::time::Duration;
 use qpl_sys::Library;
 
 use self::engine::Qpl;
-use crate::direct::{Counters, DirectConfig, Verify};
+use crate::direct::{Counters, DirectConfig, Huffman, Verify};
 use crate::discover::{IaaDevice, QueueMode};
 use crate::{Engine, ForkGuard, Topology};
 
@@ -114,7 +114,7 @@ impl QplSource {
             library,
             path,
             window,
-            dynamic: direct.dynamic,
+            dynamic: direct.huffman != Huffman::Fixed,
             verify_every,
             nids: Arc::new([]),
             timeout: direct.timeout,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iaa_model::{Model, Summary, thread_time};
+use zfolio_accel::direct::UnderWay;
 use zfolio_accel::{
     Channels, Codec, Compressed, FallbackCounts, Job, Method, PAGE_SIZE, Page, PageBytes, Purpose, Topology,
     crc32,
@@ -61,11 +62,18 @@ pub(crate) struct Lane {
     /// Bytes that pages of a pass shrank to.
     pub(crate) compressed_bytes: u64,
     /// After the first round.
-    before: Option<(Summary, FallbackCounts)>,
+    before: Option<Counted>,
     room: Vec<u8>,
     results: Vec<Made>,
     buffers: Vec<Page>,
     codecs: Codecs,
+}
+
+/// All that is counted, as it stands.
+struct Counted {
+    modelled: Summary,
+    fallbacks: FallbackCounts,
+    under_way: UnderWay,
 }
 
 /// What became of a page, copied out.
@@ -186,24 +194,27 @@ impl Lane {
         time
     }
 
-    fn counted(&self) -> (Summary, FallbackCounts) {
-        let summary = self.model.as_ref().map(|model| model.summary()).unwrap_or_default();
-        (summary, self.channels.fallbacks())
+    fn counted(&self) -> Counted {
+        Counted {
+            modelled: self.model.as_ref().map(|model| model.summary()).unwrap_or_default(),
+            fallbacks: self.channels.fallbacks(),
+            under_way: self.channels.under_way(),
+        }
     }
 
     /// What the rounds that count have added.
     pub(crate) fn counts(&self) -> LaneCounts {
-        let (now, fallbacks) = self.counted();
-        let (before, fallbacks_before) = self.before.clone().unwrap_or_default();
-        let mut in_flight = now.in_flight;
-        in_flight.iter_mut().zip(before.in_flight).for_each(|(now, before)| *now -= before);
-        LaneCounts {
-            modelled: self.model.is_some(),
-            in_flight,
-            queue_full: now.queue_full - before.queue_full,
-            worked_out: now.worked_out - before.worked_out,
-            software_pages: total(fallbacks) - total(fallbacks_before),
+        let Counted { modelled, fallbacks, mut under_way } = self.counted();
+        let Summary { mut in_flight, mut queue_full, mut worked_out, .. } = modelled;
+        let mut software_pages = total(fallbacks);
+        if let Some(Counted { modelled, fallbacks, under_way: under_way_before }) = &self.before {
+            in_flight.iter_mut().zip(modelled.in_flight).for_each(|(now, before)| *now -= before);
+            under_way.iter_mut().zip(under_way_before).for_each(|(now, before)| *now -= before);
+            queue_full -= modelled.queue_full;
+            worked_out -= modelled.worked_out;
+            software_pages -= total(*fallbacks);
         }
+        LaneCounts { in_flight, under_way, queue_full, worked_out, software_pages }
     }
 }
 
@@ -223,18 +234,20 @@ fn total(counts: FallbackCounts) -> u64 {
 
 /// What happened beside the time.
 pub(crate) struct LaneCounts {
-    pub(crate) modelled: bool,
+    /// In the modelled devices.
     pub(crate) in_flight: [u64; Summary::IN_FLIGHT],
+    /// In the channel.
+    pub(crate) under_way: UnderWay,
     pub(crate) queue_full: u64,
     pub(crate) worked_out: u64,
     pub(crate) software_pages: u64,
 }
 
 impl LaneCounts {
-    /// How many were in the devices when a descriptor was taken, on average.
+    /// How many pages were under way when a descriptor was taken, on average; `None` where nothing takes any.
     pub(crate) fn effective_window(&self) -> Option<f64> {
-        let taken: u64 = self.in_flight.iter().sum();
-        let sum: u64 = self.in_flight.iter().enumerate().map(|(deep, count)| deep as u64 * count).sum();
-        (self.modelled && taken != 0).then(|| sum as f64 / taken as f64)
+        let taken: u64 = self.under_way.iter().sum();
+        let sum: u64 = self.under_way.iter().enumerate().map(|(deep, count)| deep as u64 * count).sum();
+        (taken != 0).then(|| sum as f64 / taken as f64)
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use zfolio_accel::PAGE_SIZE;
 
 use super::EngineArgs;
-use super::lane::{Lane, LaneCounts, Prepared};
+use super::lane::{Lane, Prepared};
 use crate::bench::figures::Spread;
 use crate::bench::jsonl::machine_facts;
 use crate::bench::noise;
@@ -89,10 +89,19 @@ pub(crate) fn text(heading: &Heading<'_>, lanes: &[Lane]) -> String {
             ratio(lane, prepared),
         );
     }
+    let _ = writeln!(text, "\npages under way in the channel when a descriptor was taken, itself counted:");
+    for lane in lanes {
+        let shares = match histogram(&lane.counts().under_way) {
+            none if none.is_empty() => "takes no descriptors: one page at a time".to_owned(),
+            shares => shares,
+        };
+        let _ = writeln!(text, "{:<12}  {:>6}  {shares}", lane.name(), lane.window);
+    }
     if lanes.iter().any(|lane| lane.model.is_some()) {
-        let _ = writeln!(text, "\nin flight in the devices when a descriptor was taken, itself counted:");
+        let _ = writeln!(text, "\nof them in flight in the devices, as the model counts:");
         for lane in lanes.iter().filter(|lane| lane.model.is_some()) {
-            let _ = writeln!(text, "{:>6}  {}", lane.window, histogram(&lane.counts()));
+            let shares = histogram(&lane.counts().in_flight);
+            let _ = writeln!(text, "{:<12}  {:>6}  {shares}", lane.name(), lane.window);
         }
     }
     if let Some(noise) = heading.noise() {
@@ -113,7 +122,6 @@ pub(crate) fn json(heading: &Heading<'_>, lanes: &[Lane]) -> io::Result<String> 
     for lane in lanes {
         let (counts, spread) = (lane.counts(), spread(lane.times.clone()));
         let number = |f: fn(&Spread) -> f64| spread.as_ref().map_or(Value::Null, |spread| json!(f(spread)));
-        let last = counts.in_flight.iter().rposition(|&count| count != 0).map_or(0, |last| last + 1);
         let sample = Sample::new(lane.times.clone());
         let mut line = json!({
             "kind": "engine",
@@ -123,7 +131,8 @@ pub(crate) fn json(heading: &Heading<'_>, lanes: &[Lane]) -> io::Result<String> 
             "ns_per_page_min": number(|spread| spread.min),
             "ns_per_page_max": number(|spread| spread.max),
             "effective_window": counts.effective_window(),
-            "in_flight": &counts.in_flight[..last],
+            "under_way": up_to_last(&counts.under_way),
+            "in_flight": up_to_last(&counts.in_flight),
             "queue_full": counts.queue_full,
             "software_pages": counts.software_pages,
             "wrong_answers": lane.wrong,
@@ -168,14 +177,19 @@ fn paired(first: &[f64], second: &[f64]) -> Option<f64> {
     spread(times).map(|spread| spread.median)
 }
 
+/// Counts without the zeros at their end.
+fn up_to_last(counts: &[u64]) -> &[u64] {
+    &counts[..counts.iter().rposition(|&count| count != 0).map_or(0, |last| last + 1)]
+}
+
 /// Shares of numbers in flight, those above 2 by powers of two.
-fn histogram(counts: &LaneCounts) -> String {
-    let all: u64 = counts.in_flight.iter().sum();
+fn histogram(counts: &[u64]) -> String {
+    let all: u64 = counts.iter().sum();
     let mut parts = Vec::new();
     let mut from = 1;
-    while from < counts.in_flight.len() && all != 0 {
-        let to = (from.next_power_of_two().max(from)).min(counts.in_flight.len() - 1);
-        let sum: u64 = counts.in_flight[from..=to].iter().sum();
+    while from < counts.len() && all != 0 {
+        let to = (from.next_power_of_two().max(from)).min(counts.len() - 1);
+        let sum: u64 = counts[from..=to].iter().sum();
         if sum != 0 {
             let name = if from == to { from.to_string() } else { format!("{from}-{to}") };
             parts.push(format!("{name}: {:.0} %", sum as f64 * 100.0 / all as f64));
