@@ -9,7 +9,7 @@ use zfolio_fallback::{Codec, Method};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
-    /// The best this machine has, and the reason is in [`Channels::report`].
+    /// The best this machine has, and the reason is in [`Channels::report`](crate::Channels::report).
     #[default]
     Auto,
     /// Intel IAA, driven directly.
