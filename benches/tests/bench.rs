@@ -415,6 +415,14 @@ fn a_sweep_measures_every_combination_once_and_goes_on_where_it_was_ended() {
     assert!(sweep().contains("16 of 16 points complete, 15 of them before"));
     assert_eq!((kinds("summary"), kinds("round")), (16, 32), "no round stands there twice");
 
+    // Devices have a codec of their own, and a clock that holds for one thread.
+    let devices =
+        ["--backend", "software,model", "--devices", "1,4", "--codec", "lz4,vw", "--threads", "1,2"];
+    let ran = zfolio(&[&args[..], &devices, &["--rounds", "1", "--window", "8"]].concat());
+    assert!(ran.stdout.contains("6 of 6 points complete, 0 of them before"), "{}{}", ran.stdout, ran.stderr);
+    let modelled = |line: &Value| line["kind"] == "summary" && line["model"].is_string();
+    assert_eq!(json_lines(&json).iter().filter(|line| modelled(line)).count(), 2);
+
     let ran = zfolio(&[&args[..], &["--rounds", "1", "--window", "1", "--codec", "lz4"]].concat());
     assert!(ran.stdout.contains("1 of 1 point complete, 0 of them before"), "other rounds: {}", ran.stdout);
     fs::write(&json, "not json\n").unwrap();

@@ -104,6 +104,23 @@ fn records() -> String {
             "layout_share_high": 0.97, "layout_seen": true, "believable_difference": believable,
         }));
     }
+    for (devices, threads, window, loads) in [1, 8].into_iter().flat_map(|devices| {
+        let of =
+            move |threads| [(devices, threads, 1, 0), (devices, threads, 8, 0), (devices, threads, 8, 50)];
+        [1, 16, 112].into_iter().flat_map(of)
+    }) {
+        for queues in ["dedicated", "shared"] {
+            let rate = f64::from((threads * window * 100_000).min(devices * 900_000));
+            lines.push(json!({
+                "kind": "simulated", "profile": "spr", "queues": queues, "devices": devices, "sockets": 2, "processes": 1,
+                "threads": threads, "window": window, "folio_bytes": 65_536, "loads_percent": loads, "pages_per_s": rate,
+                "store_call_ns_p50_p99_max": [10_000 * threads, 20_000 * threads, 30_000 * threads],
+                "load_ns_p50_p99_max": if loads > 0 { json!([2_000 * threads, 3_000 * threads, 4_000 * threads]) } else { json!(null) },
+                "device_busy": 0.5, "threads_waiting": 0.5, "in_flight": 8.0, "refusals_per_page": 0.0, "software_share": 0.0,
+                "near_pages_per_s_a_thread": 1000.0, "remote_pages_per_s_a_thread": 800.0,
+            }));
+        }
+    }
     lines.push(json!({ "kind": "something newer", "corpus": 7 }));
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
@@ -122,7 +139,17 @@ fn report_holds_what_was_measured_and_asks_for_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (_, html) = report(dir.path(), &records());
     for id in [
-        "codecs", "settings", "engines", "density", "latency", "load", "phases", "ratios", "layouts", "all",
+        "codecs",
+        "settings",
+        "engines",
+        "density",
+        "latency",
+        "load",
+        "phases",
+        "ratios",
+        "simulated",
+        "layouts",
+        "all",
         "runs",
     ] {
         assert!(html.contains(&format!("<section id={id}>")), "{id}");
@@ -134,6 +161,8 @@ fn report_holds_what_was_measured_and_asks_for_nothing() {
         "B (--window 4",
         "slower in store, CPU 1.080",
         "At 50.0 k arrivals a second",
+        "Start with window 8 and dedicated queues, on 8 devices of profile spr in 2 sockets",
+        "stores 20 % less against one that sits beside it",
         "Some CPU, 2 CPUs",
         "search for same-filled",
         "87 %",
@@ -160,6 +189,7 @@ fn broken_lines_are_told_by_file_and_number() {
         ("{\"kind\":\"other\"}\nno json\n", "line 2: no JSON"),
         ("{\"kind\":\"round\",\"complete\":true}\n", "line 1: an object of kind \"round\" without corpus"),
         ("{\"kind\":\"ab\",\"corpus\":\"x\"}\n", "line 1: an object of kind \"ab\" without a"),
+        ("{\"kind\":\"simulated\"}\n", "line 1: an object of kind \"simulated\" without profile"),
         ("{\"kind\":\"latency\"}\n", "line 1: an object of kind \"latency\" without corpus"),
         ("{\"kind\":\"other\"}\n", "nothing to report"),
         ("", "nothing to report"),
@@ -192,6 +222,25 @@ fn report_of_a_full_sweep_is_below_two_megabytes() {
     let (_, html) = report(dir.path(), &text);
     assert!(html.len() < 2_000_000, "{} bytes", html.len());
     assert!(html.contains("Medians of 1152 settings"));
+    if Command::new(BROWSER).arg("--version").output().is_err() {
+        return println!("not opened: {BROWSER} is not installed");
+    }
+    // How long it takes is told and not judged: other programs run beside this.
+    let probe = "<script>addEventListener('load', () => setTimeout(() => {
+        const [page] = performance.getEntriesByType('navigation');
+        const shown = performance.getEntriesByName('first-contentful-paint').map((entry) => entry.startTime);
+        document.body.dataset.probe = JSON.stringify({ loaded: page.loadEventEnd, shown: shown[0] ?? null,
+            marks: document.querySelectorAll('g.m').length });
+    }, 0));</script></body>";
+    let (address, _) = serve(html.replace("</body>", probe));
+    let probe = probe_of(&browse(&address, "1280,900", &dir.path().join("profile")));
+    println!(
+        "{} bytes, loaded after {} ms, first seen after {} ms",
+        html.len(),
+        probe["loaded"],
+        probe["shown"]
+    );
+    assert!(probe["loaded"].as_f64().unwrap() > 0.0 && probe["marks"].as_u64().unwrap() > 300, "{probe}");
 }
 
 /// Serves the file, and notes what is asked for.
@@ -237,6 +286,13 @@ fn browse(address: &str, size: &str, profile: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What a script of the test's own left in the page.
+fn probe_of(page: &str) -> Value {
+    let probe = page.split("data-probe=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let probe = probe.expect("the probe ran").replace("&quot;", "\"").replace("&amp;", "&");
+    serde_json::from_str(&probe.replace("&lt;", "<").replace("&gt;", ">")).unwrap()
+}
+
 #[test]
 fn browser_shows_the_plots_and_fetches_nothing_else() {
     if Command::new(BROWSER).arg("--version").output().is_err() {
@@ -267,9 +323,7 @@ fn browser_shows_the_plots_and_fetches_nothing_else() {
     for size in ["1280,900", "390,844"] {
         asked.lock().unwrap().clear();
         let page = browse(&address, size, &dir.path().join("profile"));
-        let probe = page.split("data-probe=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let probe = probe.expect("the probe ran").replace("&quot;", "\"").replace("&amp;", "&");
-        let probe: Value = serde_json::from_str(&probe.replace("&lt;", "<").replace("&gt;", ">")).unwrap();
+        let probe = probe_of(&page);
         assert_eq!((&probe["plots"], &probe["seen"]), (&plots.into(), &plots.into()), "{probe}");
         assert_eq!(probe["fetched"], json!([]), "{probe}");
         assert!(probe["overflow"].as_i64().unwrap() <= 0, "nothing is wider than the window: {probe}");

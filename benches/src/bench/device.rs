@@ -76,7 +76,15 @@ pub(crate) enum ClockChoice {
 pub(crate) struct DeviceArgs {
     /// Modelled devices, with one work queue of 128 entries each
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=8))]
-    devices: u16,
+    pub(super) devices: u16,
+    #[command(flatten)]
+    pub(super) kind: DeviceKind,
+}
+
+/// What modelled devices are like, however many there are.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct DeviceKind {
     /// What the modelled devices are
     #[arg(long, value_enum, default_value = "spr")]
     profile: Profile,
@@ -91,7 +99,7 @@ pub(crate) struct DeviceArgs {
 impl DeviceArgs {
     /// Why `threads` threads cannot be measured with it.
     pub(crate) fn check(&self, backend: BackendChoice, threads: u64) -> Result<(), String> {
-        if backend == BackendChoice::Model && self.clock == ClockChoice::Replay && threads > 1 {
+        if backend == BackendChoice::Model && self.kind.clock == ClockChoice::Replay && threads > 1 {
             return Err("--clock replay holds for one thread; --threads is more".to_owned());
         }
         Ok(())
@@ -103,15 +111,15 @@ impl DeviceArgs {
             return None;
         }
         let devices = usize::from(self.devices);
-        let config = match self.profile {
+        let config = match self.kind.profile {
             Profile::Spr => ModelConfig::spr(devices),
             Profile::Gnr => ModelConfig::gnr(devices),
         };
-        let queue = match self.queues {
+        let queue = match self.kind.queues {
             Queues::Dedicated => QueueConfig::dedicated(128),
             Queues::Shared => QueueConfig::shared(128),
         };
-        let clock = match self.clock {
+        let clock = match self.kind.clock {
             ClockChoice::Replay => Clock::Replay,
             ClockChoice::Real => Clock::Stepped,
         };
@@ -121,7 +129,7 @@ impl DeviceArgs {
 
     /// What is modelled, in words; `None` where nothing is.
     pub(crate) fn describe(&self, backend: BackendChoice) -> Option<String> {
-        let Self { devices, profile, queues, clock } = self;
+        let Self { devices, kind: DeviceKind { profile, queues, clock } } = self;
         let queues = match queues {
             Queues::Dedicated => "dedicated queues by MOVDIR64B",
             Queues::Shared => "shared queues by ENQCMD",

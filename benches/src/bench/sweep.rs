@@ -14,7 +14,7 @@ use std::time::Instant;
 use serde_json::Value;
 use zfolio_accel::MAX_WINDOW;
 
-use super::device::{BackendChoice, DeviceArgs};
+use super::device::{BackendChoice, DeviceArgs, DeviceKind};
 use super::jsonl::JsonLines;
 use super::variant::{CodecChoice, Variant};
 use super::worker::Faults;
@@ -29,11 +29,14 @@ use crate::resume::{self, Key};
 /// Arguments of `zfolio bench sweep`.
 #[derive(Debug, clap::Args)]
 #[command(
-    about = "Measure every combination of windows, folio sizes, threads and codecs, and go on where a run was ended",
+    about = "Measure every combination of windows, folio sizes, threads, codecs, backends and devices, and go on where a run was ended",
     after_help = "\
 Lists are given with commas: --window 1,4,16 --folio 4K,64K. Codecs of one combination run interleaved; combinations come in
 random order. A line is printed for each codec of each combination; the JSON lines are those of zfolio bench, and
 zfolio report draws them.
+
+Devices know one codec, so --codec is for software, and --devices for --backend model. The replay clock holds for one
+thread: modelled devices are left out where there are more.
 
 The same command goes on with FILE where a run was ended: what is complete there, of the same pages, version and machine, is
 skipped; rounds of what was begun and not completed are removed from it.
@@ -51,10 +54,14 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "lz4,deflate,vw")]
     codec: Vec<CodecChoice>,
     /// What compresses
-    #[arg(long, value_enum, default_value = "auto")]
-    backend: BackendChoice,
+    #[arg(long, value_enum, value_name = "BACKEND,...", value_delimiter = ',', default_value = "auto")]
+    backend: Vec<BackendChoice>,
+    /// Modelled devices, with one work queue of 128 entries each
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1",
+          value_parser = clap::value_parser!(u16).range(1..=8))]
+    devices: Vec<u16>,
     #[command(flatten)]
-    device: DeviceArgs,
+    kind: DeviceKind,
     /// Pages stored in one call
     #[arg(
         long,
@@ -86,28 +93,54 @@ pub(crate) struct SweepArgs {
 impl SweepArgs {
     /// The settings of all combinations, in random order, the same each time.
     fn setups(&self) -> Result<Vec<Setup>, String> {
+        let standard = Setup::standard();
         let mut setups = Vec::new();
-        for &threads in &self.threads {
-            self.device.check(self.backend, threads)?;
-            let pins = super::pins(self.pin, threads)?;
-            for folio in &self.folio {
-                for &window in &self.window {
-                    setups.push(Setup {
-                        pages: self.pages,
-                        backend: self.backend,
-                        device: self.device.clone(),
-                        folio_pages: folio.pages(),
-                        window: window as usize,
-                        threads: threads as usize,
-                        pins: pins.clone(),
-                        rounds: self.rounds,
-                        ..Setup::standard()
-                    });
+        let mut impossible = String::new();
+        for (backend, device) in self.backends() {
+            for &threads in &self.threads {
+                if let Err(reason) = device.check(backend, threads) {
+                    impossible = reason;
+                    continue;
+                }
+                let pins = super::pins(self.pin, threads)?;
+                for folio in &self.folio {
+                    for &window in &self.window {
+                        setups.push(Setup {
+                            pages: self.pages,
+                            backend,
+                            device: device.clone(),
+                            folio_pages: folio.pages(),
+                            window: window as usize,
+                            threads: threads as usize,
+                            pins: pins.clone(),
+                            rounds: self.rounds,
+                            ..standard.clone()
+                        });
+                    }
                 }
             }
         }
+        if setups.is_empty() {
+            return Err(impossible);
+        }
         Random::new(0x5eed).shuffle(&mut setups);
         Ok(setups)
+    }
+
+    /// What compresses, each on its devices: only modelled ones can be other than they are.
+    fn backends(&self) -> Vec<(BackendChoice, DeviceArgs)> {
+        let of = |&backend: &BackendChoice| {
+            let devices =
+                if backend == BackendChoice::Model { &self.devices[..] } else { &self.devices[..1] };
+            let device = |&devices: &u16| (backend, DeviceArgs { devices, kind: self.kind.clone() });
+            devices.iter().map(device).collect::<Vec<_>>()
+        };
+        self.backend.iter().flat_map(of).collect()
+    }
+
+    /// The codecs of a point: a device has its own.
+    fn codecs(&self, setup: &Setup) -> &[CodecChoice] {
+        if setup.backend.is_device() { &[CodecChoice::Auto] } else { &self.codec }
     }
 
     fn failed(&self, error: io::Error) -> BenchError {
@@ -158,7 +191,7 @@ pub(super) fn run(args: &SweepArgs, interrupt: &Interrupt) -> Result<ExitCode, B
         args,
         complete,
         json: JsonLines::new(Some(out)),
-        points: corpora.len() * setups.len() * args.codec.len(),
+        points: corpora.len() * setups.iter().map(|setup| args.codecs(setup).len()).sum::<usize>(),
         done: 0,
         measured: 0,
         begin: Instant::now(),
@@ -206,7 +239,7 @@ impl Sweep<'_> {
     fn point(&mut self, setup: &Setup, corpus: &Corpus, interrupt: &Interrupt) -> Result<bool, BenchError> {
         let pages = setup.pages.unwrap_or(corpus.facts.pages) as u32;
         let mut variants = Vec::new();
-        for &codec in &self.args.codec {
+        for &codec in self.args.codecs(setup) {
             let variant = Variant::open_one(&setup.with_codec(codec), pages)?;
             let line = super::jsonl::begin("summary", setup, corpus, &variant).into_value();
             if self.complete.contains(&resume::key(&line, &KEY)) {

@@ -7,6 +7,7 @@ use super::records::{CorpusName, Records};
 use super::sections::PASSES;
 use super::{peers, ratios};
 use crate::quantity::{count, nanoseconds, plural};
+use crate::simulate::advice;
 use crate::statistics::Interval;
 
 /// A sentence, and whether it is good news.
@@ -38,6 +39,9 @@ pub(super) fn of(records: &Records) -> Vec<Finding> {
     findings.extend(peers::findings(records));
     findings.extend(layouts(records));
     findings.extend(under_load(records));
+    let advice = advice::of(&records.simulated);
+    findings
+        .extend(advice.iter().map(|advice| Finding::new("same", format!("Simulated: {}", advice.told()))));
     findings
 }
 

@@ -14,6 +14,7 @@ mod plot;
 pub(crate) mod ratios;
 mod records;
 mod sections;
+mod simulated;
 mod under_load;
 
 use std::error::Error;
@@ -27,7 +28,7 @@ use crate::quantity::plural;
 /// Make a report of recorded runs: one HTML file that opens offline
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Reads what `zfolio bench --json`, `bench --ab`, `bench --perturb`, `compare --json`, `bench engine` and `bench latency` wrote. Medians and their
+Reads what `zfolio bench --json`, `bench --ab`, `bench --perturb`, `compare --json`, `bench engine`, `bench latency` and `simulate` wrote. Medians and their
 intervals are made from all complete rounds; objects of other kinds are passed over; a broken line is an error.
 
 The file has its style, plots and values in itself: nothing is fetched when it is opened.")]

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::simulate::point::{KIND as SIMULATED, Point as Simulated};
 use crate::statistics::Sample;
 
 /// Why there is no report.
@@ -176,6 +177,7 @@ pub(super) struct Records {
     pub(super) ratios: Vec<Ratio>,
     pub(super) engines: Vec<Engine>,
     pub(super) under_load: Vec<UnderLoad>,
+    pub(super) simulated: Vec<Simulated>,
     pub(super) layouts: Vec<Layouts>,
     /// The store and its peers in one race, and its time and memory over theirs.
     pub(super) raced: BTreeMap<Setting, Point>,
@@ -208,6 +210,7 @@ impl Records {
         }
         let nothing = records.points.is_empty() && records.ratios.is_empty();
         let nothing = nothing && records.layouts.is_empty() && records.raced.is_empty();
+        let nothing = nothing && records.simulated.is_empty();
         if nothing && records.engines.is_empty() && records.under_load.is_empty() {
             return Err(RecordError::Empty);
         }
@@ -249,6 +252,7 @@ impl Records {
             // The processes of which those are made.
             Some("perturbed") => {}
             Some("engine") => self.engines.push(engine(object)?),
+            Some(SIMULATED) => self.simulated.push(Simulated::read(object.0)?),
             Some("latency") => {
                 self.run(file, object);
                 self.under_load.push(under_load(object)?);

@@ -4,7 +4,7 @@ use super::group::{self, Across, Measured, Names};
 use super::html::{Table, escape, figure, page as whole_page, section};
 use super::plot::{self, Bar, Line, Mark, Span};
 use super::records::{CorpusName, Records};
-use super::{engines, findings, layouts, peers, phases, ratios, under_load};
+use super::{engines, findings, layouts, peers, phases, ratios, simulated, under_load};
 use crate::quantity::{bytes, count, nanoseconds, percent, plural};
 
 /// What a pass is called, and what the names of its figures begin with.
@@ -23,6 +23,7 @@ pub(super) fn page(title: &str, records: &Records) -> String {
         ("phases", "Where time goes", phases::section(records)),
         ("peers", "Beside its peers", peers::section(records)),
         ("ratios", "A against B", ratios::section(records)),
+        ("simulated", "Many threads and devices, simulated", simulated::section(records)),
         ("layouts", "Layout and noise", layouts::section(records)),
         ("all", "All measurements", everything(records)),
         ("runs", "What was run, and on what", runs(records)),
