@@ -3,7 +3,7 @@
 //! Each thread does what a channel of the direct engine does: prepares pages while its window has room, submits them in turn
 //! to the queues of its package (the nearest package's where it has none), waits for the oldest, hands it on, and
 //! refills. Credits of a process keep its threads from offering more than a queue holds; queues are shared with other
-//! processes all the same, and refuse. A page that no queue takes for [`BUSY`] is done in software. Loads are of single
+//! processes all the same, and refuse. A page that no queue takes in the engine's busy time is done in software. Loads are of single
 //! pages. Devices are [`Engines`]: those of the model, with its timing.
 //!
 //! Everything is an event in one list in order of time, and chance comes from a seed: the same run gives the same figures.
