@@ -58,8 +58,8 @@ phase() {
 count store-64K measured_store store 16 555
 count store-4K measured_store store 1 1100
 count load measured_load load 1 400
-count read measured_read read 1 277
-count load_batch-16 measured_load_batch load_batch 1 670
+count read measured_read read 1 301
+count load_batch-16 measured_load_batch load_batch 1 704
 count invalidate measured_invalidate invalidate 1 435
 count store-64K-zero measured_store store_zero 16 765
 # The phases of store-64K: what is not in the engine's call is claim and publish.
