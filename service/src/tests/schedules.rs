@@ -341,6 +341,7 @@ impl<'s> Actor<'s> {
             Err(SwapError::Store(
                 StoreError::PoolFull { .. }
                 | StoreError::TenantFull { .. }
+                | StoreError::NoSuchTenant { .. }
                 | StoreError::Incompressible { .. },
             ))
             | Err(SwapError::Device { .. }) => Some(Did::TriedPast(version)),
