@@ -201,7 +201,8 @@ pub(crate) fn run(options: &Options) {
             }
         }
     }
-    verify(&zswap, &device, &theirs);
+    // In a short run it has not come to all of its slots.
+    verify(&zswap, &device, &theirs[..BESIDE.min(turn * TURN)]);
     zswap.check().expect("consistent");
     report(&arms, written_back.load(Ordering::Relaxed));
 }
