@@ -125,7 +125,7 @@ fn pages_repeats_a_small_corpus_and_cuts_a_large_one() {
 #[test]
 fn threads_share_the_pages_and_more_threads_than_folios_is_an_error() {
     let (_dir, path) = corpus(100);
-    let (_, lines) = bench(&path, &["--threads", "3", "--codec", "auto", "--rounds", "2"]);
+    let (_, lines) = bench(&path, &["--threads", "3", "--codec", "default", "--rounds", "2"]);
     assert_eq!((&lines[0]["threads"], &lines[0]["stored_pages"]), (&3.into(), &100.into()));
     let ran = zfolio(&["bench", "--corpus", path.to_str().unwrap(), "--threads", "100"]);
     assert_eq!(ran.code, Some(1));

@@ -108,7 +108,7 @@ impl Method {
             Method::VwDense => "vw-dense",
             #[cfg(feature = "zstd")]
             Method::Zstd => "zstd",
-            Method::PerPage => "per-page",
+            Method::PerPage => "auto",
         }
     }
 

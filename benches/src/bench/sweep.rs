@@ -140,7 +140,7 @@ impl SweepArgs {
 
     /// The codecs of a point: a device has its own.
     fn codecs(&self, setup: &Setup) -> &[CodecChoice] {
-        if setup.backend.is_device() { &[CodecChoice::Auto] } else { &self.codec }
+        if setup.backend.is_device() { &[CodecChoice::Default] } else { &self.codec }
     }
 
     fn failed(&self, error: io::Error) -> BenchError {

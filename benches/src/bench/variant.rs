@@ -21,10 +21,10 @@ pub(crate) enum CodecChoice {
     VwFast,
     /// The same for density
     VwDense,
-    /// lz4 for pages of text, vw or vw-dense for others
-    PerPage,
-    /// The store's own choice for this machine
+    /// Page by page: lz4 for text, vw or vw-dense for others
     Auto,
+    /// The store's own choice for this machine, the same for all pages
+    Default,
 }
 
 impl CodecChoice {
@@ -37,8 +37,8 @@ impl CodecChoice {
             Self::Vw => Some(Method::Vw),
             Self::VwFast => Some(Method::VwFast),
             Self::VwDense => Some(Method::VwDense),
-            Self::PerPage => Some(Method::PerPage),
-            Self::Auto => None,
+            Self::Auto => Some(Method::PerPage),
+            Self::Default => None,
         }
     }
 }

@@ -51,8 +51,8 @@ pub(crate) struct LatencyArgs {
     /// Slots to store into; the corpus is repeated or cut
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_PAGES))]
     pages: Option<u64>,
-    /// Codec [default: the store's own choice]
-    #[arg(long, value_enum, default_value = "auto")]
+    /// Codec
+    #[arg(long, value_enum, default_value = "default")]
     codec: CodecChoice,
     /// What compresses
     #[arg(long, value_enum, default_value = "auto")]
