@@ -1,6 +1,6 @@
 //! Threads that submit to devices, in simulated time.
 //!
-//! Each thread does what a channel of the direct engine does: prepares pages while its window has room, submits them in turn
+//! Each thread does what a channel of the direct engine does: prepares pages while its window has room, submits each in turn
 //! to the queues of its package (the nearest package's where it has none), waits for the oldest, hands it on, and
 //! refills. Credits of a process keep its threads from offering more than a queue holds; queues are shared with other
 //! processes all the same, and refuse. A page that no queue takes in the engine's busy time is done in software. Loads are of single
@@ -330,12 +330,11 @@ impl Crowd {
         match self.threads[at].step {
             Step::Begin => self.begin(thread),
             Step::Fill => {
-                let window = match self.threads[at].kind {
-                    Kind::Store => usize::from(self.setting.window),
-                    Kind::Load => 1,
-                };
+                // A page is offered as soon as it is there, unless one before it still is to be.
+                let room = self.room(thread);
                 let of = &mut self.threads[at];
-                let new = (window - of.slots.len()).min(of.left as usize);
+                let waiting = of.slots.iter().any(|slot| slot.phase == Phase::Ready);
+                let new = if waiting { room } else { room.min(1) };
                 of.left -= new as u32;
                 of.slots.extend((0..new).map(|_| Slot { phase: Phase::Ready, device: 0 }));
                 (of.run, of.share) = ((0, 0), 0);
@@ -405,7 +404,7 @@ impl Crowd {
         let ready = of.slots.iter().filter(|slot| slot.phase == Phase::Ready).count();
         if ready == 0 {
             of.refused = 0;
-            return self.then(thread, 0, Step::Wait);
+            return self.fill_or_wait(thread);
         }
         let cost = self.timing.submission(self.method, 0);
         let process = usize::from(of.process);
@@ -431,7 +430,22 @@ impl Crowd {
             return self.then(thread, cost, Step::Arrive(device));
         }
         (of.refused, of.share) = (0, 0);
-        self.then(thread, 0, Step::Wait);
+        self.fill_or_wait(thread);
+    }
+
+    /// How many more pages of its call a thread can have under way.
+    fn room(&self, thread: u16) -> usize {
+        let of = &self.threads[usize::from(thread)];
+        let window = match of.kind {
+            Kind::Store => usize::from(self.setting.window),
+            Kind::Load => 1,
+        };
+        (window - of.slots.len()).min(of.left as usize)
+    }
+
+    fn fill_or_wait(&mut self, thread: u16) {
+        let step = if self.room(thread) > 0 { Step::Fill } else { Step::Wait };
+        self.then(thread, 0, step);
     }
 
     /// A descriptor is at the queue.
