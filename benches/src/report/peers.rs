@@ -107,7 +107,7 @@ fn over(corpus: &CorpusName, own: &str, races: &[&Ratio]) -> String {
         table.row(&cells);
     }
     let drawn: Vec<String> = (plots.iter().filter(|(_, rows)| !rows.is_empty()))
-        .map(|(title, rows)| plot::ratios(&format!("{title}: time of {own} / time of the peer"), rows))
+        .map(|(title, rows)| plot::ratios(&format!("{title}: time of {own} / peer"), rows))
         .collect();
     let title = format!("{} · how many times as fast {own} is", corpus.name);
     figure(&title, &[], &drawn, &table.end())
