@@ -31,7 +31,7 @@ pub enum Method {
     VwFast,
     /// vw for density, also on text and programs.
     VwDense,
-    /// Zstandard, denser than all others and slower: for pages that are cold.
+    /// Zstandard, denser than the others on most pages and slower: for pages that are cold.
     #[cfg(feature = "zstd")]
     Zstd,
     /// Chosen for each page by a look at it: LZ4 for text, else vw, dense where hardly a byte is zero; LZ4
