@@ -13,7 +13,7 @@
 
 use std::cell::Cell;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::timing::Nanos;
@@ -54,19 +54,30 @@ thread_local! {
     static LOOKS: Cell<Looks> = const { Cell::new(Looks { last: 0, compared: None }) };
 }
 
-/// Whether there has been a model on this clock.
-static IN_USE: AtomicBool = AtomicBool::new(false);
+/// How many models there are on this clock.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
-/// Tells that there is a model on the replay clock.
-pub(crate) fn use_replay() {
-    IN_USE.store(true, Ordering::Relaxed);
+/// Of a model on the replay clock, as long as there is one.
+pub(crate) struct InUse(());
+
+impl InUse {
+    pub(crate) fn new() -> InUse {
+        IN_USE.fetch_add(1, Ordering::Relaxed);
+        InUse(())
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        IN_USE.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Time from an arbitrary start: wall time without the time inside models on the replay clock, and without the time
-/// that the thread was kept from running; plus the cost of submitting to such models. Until the process has such
-/// a model, it is wall time and nothing else.
+/// that the thread was kept from running; plus the cost of submitting to such models. While the process has no such
+/// model, it is wall time and nothing else.
 pub fn thread_time() -> Duration {
-    Duration::from_nanos(if IN_USE.load(Ordering::Relaxed) { now() } else { wall() })
+    Duration::from_nanos(if IN_USE.load(Ordering::Relaxed) != 0 { now() } else { wall() })
 }
 
 /// Time that was spent inside models, less what submitting to them costs; and time that the thread was kept from

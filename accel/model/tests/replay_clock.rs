@@ -51,4 +51,18 @@ fn time_is_the_devices_and_the_threads_own_and_nobody_elses() {
     // The fourth was submitted after 240 ns.
     assert!(passed >= Duration::from_nanos(1240), "{passed:?}");
     assert_eq!(model.summary().worked_out, 1, "the others have the first one's answer");
+
+    // A sweep measured software after a modelled device, by two threads: the device's clock, which holds for one, went on to be
+    // asked, and stood still. So software took no time at all. Without a model time is the wall's again.
+    drop(model);
+    let passed = std::thread::scope(|scope| {
+        let sleep = || {
+            let before = thread_time();
+            std::thread::sleep(Duration::from_millis(50));
+            thread_time() - before
+        };
+        let threads = [scope.spawn(sleep), scope.spawn(sleep)];
+        threads.map(|thread| thread.join().unwrap())
+    });
+    assert!(passed.iter().all(|passed| *passed >= Duration::from_millis(50)), "{passed:?}");
 }

@@ -24,7 +24,7 @@ pub(crate) struct Costs {
     /// Of each page, how long the list of its node is locked, for one thread at a time (estimate)
     #[arg(long = "list-ns", value_name = "NS", default_value_t = Costs::DEFAULT.list)]
     pub(crate) list: u64,
-    /// A page in software, when no queue takes it (estimate; `zfolio bench` measures it)
+    /// A page in software, when no queue takes it (measured)
     #[arg(long = "software-ns", value_name = "NS", default_value_t = Costs::DEFAULT.software)]
     pub(crate) software: u64,
     /// By how much these vary from page to page, by chance, up and down (estimate)
@@ -39,10 +39,10 @@ impl Costs {
         call: 200,
         prepare: 30,
         poll: 40,
-        collect: 430,
-        load: 330,
+        collect: 300,
+        load: 190,
         list: 15,
-        software: 4_000,
+        software: 4_700,
         vary: 20,
     };
 

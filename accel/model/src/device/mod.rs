@@ -67,16 +67,15 @@ pub struct Model {
     next_due: AtomicU64,
     memory: SharedMemory,
     config: ModelConfig,
+    _replay: Option<clock::InUse>,
 }
 
 impl Model {
     /// The devices of `config`, which reach memory through `memory`.
     pub fn new(config: ModelConfig, memory: SharedMemory) -> Arc<Model> {
         let next_due = AtomicU64::new(Nanos::MAX);
-        if config.clock == Clock::Replay {
-            clock::use_replay();
-        }
-        Arc::new(Model { state: Mutex::new(State::new(&config)), next_due, memory, config })
+        let replay = (config.clock == Clock::Replay).then(clock::InUse::new);
+        Arc::new(Model { state: Mutex::new(State::new(&config)), next_due, memory, config, _replay: replay })
     }
 
     /// What it was made of.
