@@ -180,6 +180,21 @@ fn report_holds_what_was_measured_and_asks_for_nothing() {
     assert_eq!(html.matches("href=\"").count(), html.matches("href=\"#").count() + 1, "and the empty icon");
 }
 
+/// Such rounds once had a plot of latencies without a line, whose axis went from infinity to infinity.
+#[test]
+fn rounds_that_tell_no_latencies_have_no_plot_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = [1, 8].into_iter().flat_map(|window| (1..=5).map(move |number| (number, window)));
+    let lines = lines.map(|(number, window)| {
+        let mut line = round("memory", "lz4", number, (65_536, 1, window));
+        line.as_object_mut().unwrap().retain(|name, _| !name.contains("_call_"));
+        format!("{line}\n")
+    });
+    let (_, html) = report(dir.path(), &lines.collect::<String>());
+    assert!(html.contains("Store, pages a second") && !html.contains("Store, latency of a call"));
+    assert!(!html.contains("NaN"));
+}
+
 #[test]
 fn broken_lines_are_told_by_file_and_number() {
     let dir = tempfile::tempdir().unwrap();

@@ -221,14 +221,18 @@ fn over(shown: &Shown<'_>, across: Across) -> String {
     let mut plots = Vec::new();
     for (prefix, pass) in PASSES {
         let lines = all(&format!("{prefix}_pages_per_s"), false);
-        let title = format!("{pass}, pages a second");
-        plots.push(plot::lines(&title, across.title(), &settings, &lines, false, &count));
+        if !lines.is_empty() {
+            let title = format!("{pass}, pages a second");
+            plots.push(plot::lines(&title, across.title(), &settings, &lines, false, &count));
+        }
     }
     for (prefix, pass) in PASSES {
         let mut lines = all(&format!("{prefix}_call_p50_ns"), false);
         lines.extend(all(&format!("{prefix}_call_p99_ns"), true));
-        let title = format!("{pass}, latency of a call");
-        plots.push(plot::lines(&title, across.title(), &settings, &lines, true, &nanoseconds));
+        if !lines.is_empty() {
+            let title = format!("{pass}, latency of a call");
+            plots.push(plot::lines(&title, across.title(), &settings, &lines, true, &nanoseconds));
+        }
     }
     let header = [
         "Codec",
