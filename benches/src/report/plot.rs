@@ -116,9 +116,10 @@ fn powers(low: f64, high: f64, steps: &[f64]) -> Vec<f64> {
 
 /// The element around a plot.
 fn frame(title: &str, height: f64, content: &str) -> String {
-    let title = escape(title);
+    // Titles are larger than labels, and bold.
+    let (whole, seen) = (escape(title), short(title, WIDTH * LETTER / 7.2));
     format!(
-        "<svg class=plot viewBox=\"0 0 {WIDTH} {height}\" role=img aria-label=\"{title}\"><text class=t x=0 y=13>{title}\
+        "<svg class=plot viewBox=\"0 0 {WIDTH} {height}\" role=img aria-label=\"{whole}\"><text class=t x=0 y=13>{seen}\
          </text>\n{content}</svg>\n"
     )
 }
@@ -128,14 +129,23 @@ fn mark(colour: usize, told: &str, content: &str) -> String {
     format!("<g class=\"m c{}\"><title>{}</title>{content}</g>\n", colour % COLOURS, escape(told))
 }
 
+/// The width of a label's letter.
+const LETTER: f64 = 6.4;
+
 /// A label that fits into `width` units.
 fn short(label: &str, width: f64) -> String {
-    let fits = (width / 6.4) as usize;
+    let fits = (width / LETTER) as usize;
     if label.chars().count() <= fits {
         return escape(label).into_owned();
     }
     let cut: String = label.chars().take(fits.saturating_sub(1)).collect();
     format!("{}…", escape(&cut))
+}
+
+/// Where marks begin beside labels: what the longest of these needs, as far as the marks can do with the rest.
+fn beside<'l>(labels: impl Iterator<Item = &'l String>) -> f64 {
+    let longest = labels.map(|label| label.chars().count()).max().unwrap_or(0);
+    (longest as f64 * LETTER + 9.0).clamp(100.0, 172.0)
 }
 
 /// Vertical lines with numbers below, for plots whose values go to the right.
@@ -163,10 +173,10 @@ fn columns(axis: &Axis, bottom: f64, format: Format<'_>) -> String {
 
 /// Bars from zero: median, interval, and each round as a dot.
 pub(super) fn bars(title: &str, bars: &[Bar], format: Format<'_>) -> String {
-    const LABELS: f64 = 100.0;
     const STEP: f64 = 26.0;
     let high = bars.iter().map(|bar| bar.mark.highest()).fold(0.0, f64::max);
-    let axis = Axis::linear(high, LABELS, WIDTH - 62.0);
+    let labels = beside(bars.iter().map(|bar| &bar.label));
+    let axis = Axis::linear(high, labels, WIDTH - 62.0);
     let bottom = 28.0 + STEP * bars.len() as f64;
     let mut svg = columns(&axis, bottom, format);
     for (row, Bar { label, colour, mark: of }) in bars.iter().enumerate() {
@@ -174,7 +184,7 @@ pub(super) fn bars(title: &str, bars: &[Bar], format: Format<'_>) -> String {
         let Interval { estimate, low, high } = of.interval;
         let (zero, x, low, high) = (axis.at(0.0), axis.at(estimate), axis.at(low), axis.at(high));
         let mut content = format!("<rect class=h x=0 y={:.1} width={WIDTH} height={STEP} />", y - STEP / 2.0);
-        let _ = write!(content, "<text x=0 y={:.1}>{}</text>", y + 4.0, short(label, LABELS - 8.0));
+        let _ = write!(content, "<text x=0 y={:.1}>{}</text>", y + 4.0, short(label, labels - 8.0));
         let _ = write!(
             content,
             "<rect class=b x={zero:.1} y={:.1} width={:.1} height=16 rx=2 />",
@@ -297,11 +307,11 @@ pub(super) struct Span {
 
 /// From the median over the 99th percentile to the worst, on a logarithmic scale.
 pub(super) fn spans(title: &str, spans: &[Span], format: Format<'_>) -> String {
-    const LABELS: f64 = 100.0;
     const STEP: f64 = 26.0;
     let low = spans.iter().map(|span| span.p50).fold(f64::INFINITY, f64::min);
     let high = spans.iter().map(|span| span.max).fold(0.0, f64::max);
-    let axis = Axis::logarithmic(low, high, LABELS, WIDTH - 14.0);
+    let labels = beside(spans.iter().map(|span| &span.label));
+    let axis = Axis::logarithmic(low, high, labels, WIDTH - 14.0);
     let bottom = 28.0 + STEP * spans.len() as f64;
     let mut svg = columns(&axis, bottom, format);
     for (row, Span { label, colour, p50, p99, max }) in spans.iter().enumerate() {
@@ -314,7 +324,7 @@ pub(super) fn spans(title: &str, spans: &[Span], format: Format<'_>) -> String {
              <path class=w d=\"M{c:.1} {:.1}v10\"/>",
             y - STEP / 2.0,
             y + 4.0,
-            short(label, LABELS - 8.0),
+            short(label, labels - 8.0),
             y - 5.0,
             (b - a).max(0.0),
             a - 1.5,
@@ -339,7 +349,6 @@ pub(super) struct Ratio {
 
 /// Ratios around 1, on a logarithmic scale.
 pub(super) fn ratios(title: &str, ratios: &[Ratio]) -> String {
-    const LABELS: f64 = 130.0;
     const STEP: f64 = 26.0;
     // Grey intervals that are wide must not make the others small: they may reach over the end.
     let called = ratios.iter().any(|ratio| ratio.class != "same");
@@ -348,8 +357,9 @@ pub(super) fn ratios(title: &str, ratios: &[Ratio]) -> String {
         [low.ln().abs(), high.ln().abs(), ratio.ratio.ln().abs()]
     });
     let far = ends.filter(|far| far.is_finite()).fold(0.02, f64::max).min(7.0).exp();
+    let labels = beside(ratios.iter().map(|ratio| &ratio.label));
     let axis =
-        Axis { low: 1.0 / far.powf(1.1), high: far.powf(1.1), log: true, from: LABELS, to: WIDTH - 58.0 };
+        Axis { low: 1.0 / far.powf(1.1), high: far.powf(1.1), log: true, from: labels, to: WIDTH - 58.0 };
     let bottom = 28.0 + STEP * ratios.len() as f64;
     let mut svg = String::new();
     let steps = [1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 5.0, 10.0, 100.0];
@@ -369,7 +379,7 @@ pub(super) fn ratios(title: &str, ratios: &[Ratio]) -> String {
         let y = 28.0 + STEP * (row as f64 + 0.5);
         let x = axis.at(*ratio);
         let mut content = format!("<rect class=h x=0 y={:.1} width={WIDTH} height={STEP} />", y - STEP / 2.0);
-        let _ = write!(content, "<text x=0 y={:.1}>{}</text>", y + 4.0, short(label, LABELS - 8.0));
+        let _ = write!(content, "<text x=0 y={:.1}>{}</text>", y + 4.0, short(label, labels - 8.0));
         if let Some((low, high)) = interval {
             let _ =
                 write!(content, "<path class=w d=\"M{:.1} {y:.1}H{:.1}\"/>", axis.at(*low), axis.at(*high));
@@ -408,5 +418,12 @@ mod tests {
     fn long_labels_are_cut_and_escaped() {
         assert_eq!(short("lz4", 64.0), "lz4");
         assert_eq!(short("<deflate-dynamic>", 64.0), "&lt;deflate-…");
+        for (label, seen) in [
+            ("load at random, wall", "load at random, wall"),
+            ("deflate on model: 1 device of profile spr", "deflate on model: 1 devi…"),
+        ] {
+            let labels = beside([label.to_owned()].iter());
+            assert_eq!(short(label, labels - 8.0), seen);
+        }
     }
 }
