@@ -67,9 +67,9 @@ fn records() -> String {
             "ratio_low": ratio - 0.01, "ratio_high": ratio + 0.01, "verdict": verdict,
         }));
     }
-    for window in [1, 8] {
+    for (window, op) in [(1, "compress"), (1, "decompress"), (8, "compress"), (8, "decompress")] {
         lines.push(json!({
-            "kind": "engine", "op": "compress", "window": window, "ns_per_page": 9000.0 / f64::from(window),
+            "kind": "engine", "op": op, "window": window, "ns_per_page": 9000.0 / f64::from(window),
             "corpus": "memory", "backend_report": "model", "effective_window": 1.0, "software_pages": 0,
         }));
     }
@@ -171,6 +171,9 @@ fn report_holds_what_was_measured_and_asks_for_nothing() {
     ] {
         assert!(html.contains(words), "{words}");
     }
+    // Titles were made one where they followed each other only: of engines that took turns in a file each sentence was told
+    // once for every turn.
+    assert_eq!(html.matches("<li class=same>compress on memory, model: window 1 takes").count(), 1);
     // Only text may come from a file.
     assert!(!html.contains("<img") && !html.contains("alert(1)</script>"));
     for asked in [" src=", "url(", "@import", "<link rel=stylesheet", "<iframe", "<object", "fetch("] {

@@ -243,8 +243,7 @@ fn effect(records: &Records, points: &[Measured<'_>], across: Across) -> Option<
 }
 
 fn engines(records: &Records) -> Vec<Finding> {
-    let mut titles: Vec<&str> = records.engines.iter().map(|engine| engine.title.as_str()).collect();
-    titles.dedup();
+    let titles = group::distinct(records.engines.iter().map(|engine| engine.title.as_str()));
     let of = |title: &str| {
         let engines = || records.engines.iter().filter(|engine| engine.title == title);
         let first = engines().min_by_key(|engine| engine.window)?;

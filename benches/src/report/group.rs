@@ -59,6 +59,17 @@ impl Across {
     }
 }
 
+/// Each value once, in the order of their first places: records of one thing need not stand together.
+pub(super) fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut all = Vec::new();
+    for value in values {
+        if !all.contains(&value) {
+            all.push(value);
+        }
+    }
+    all
+}
+
 /// `64K`, `2M`.
 pub(super) fn folio(bytes: u64) -> String {
     let kib = bytes / 1024;

@@ -1,5 +1,6 @@
 //! How much of a spread is the layout's: what `bench --perturb` found.
 
+use super::group::distinct;
 use super::html::{Table, figure, section as whole_section};
 use super::ratios;
 use super::records::{Layouts, Records};
@@ -11,14 +12,8 @@ pub(super) fn percent(part: Option<f64>) -> String {
 }
 
 pub(super) fn section(records: &Records) -> String {
-    let mut titles: Vec<&str> = Vec::new();
-    for layouts in &records.layouts {
-        if !titles.contains(&layouts.title.as_str()) {
-            titles.push(&layouts.title);
-        }
-    }
     let mut content = String::new();
-    for title in titles {
+    for title in distinct(records.layouts.iter().map(|layouts| layouts.title.as_str())) {
         let header = [
             "Figure",
             "Median",

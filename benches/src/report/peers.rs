@@ -1,6 +1,7 @@
 //! The store beside others that keep pages compressed in memory: what `bench peers` found.
 
 use super::findings::Finding;
+use super::group::distinct;
 use super::html::{Table, figure, section as whole_section};
 use super::plot;
 use super::ratios;
@@ -27,9 +28,7 @@ pub(super) fn section(records: &Records) -> String {
         content += &rates(corpus, &raced);
         let of_corpus: Vec<&Ratio> =
             records.races.iter().filter(|ratio| ratio.corpus == corpus.name).collect();
-        let mut owns: Vec<&str> = of_corpus.iter().map(|ratio| ratio.b.as_str()).collect();
-        owns.dedup();
-        for own in owns {
+        for own in distinct(of_corpus.iter().map(|ratio| ratio.b.as_str())) {
             content += &over(corpus, own, &of_corpus);
         }
     }
@@ -79,9 +78,7 @@ fn over(corpus: &CorpusName, own: &str, races: &[&Ratio]) -> String {
     let of = |peer: &str, figure: &str| {
         races.iter().find(|ratio| ratio.b == own && ratio.a == peer && ratio.figure == figure)
     };
-    let mut peers: Vec<&str> =
-        races.iter().filter(|ratio| ratio.b == own).map(|ratio| ratio.a.as_str()).collect();
-    peers.dedup();
+    let peers = distinct(races.iter().filter(|ratio| ratio.b == own).map(|ratio| ratio.a.as_str()));
     let mut header = vec!["Peer"];
     header.extend(PASSES.iter().map(|(_, title)| *title));
     header.push("Memory over its memory");
@@ -107,7 +104,7 @@ fn over(corpus: &CorpusName, own: &str, races: &[&Ratio]) -> String {
         table.row(&cells);
     }
     let drawn: Vec<String> = (plots.iter().filter(|(_, rows)| !rows.is_empty()))
-        .map(|(title, rows)| plot::ratios(&format!("{title}: time of {own} / peer"), rows))
+        .map(|(title, rows)| plot::ratios(&format!("{title}: its time / the peer's"), rows))
         .collect();
     let title = format!("{} · how many times as fast {own} is", corpus.name);
     figure(&title, &[], &drawn, &table.end())
