@@ -28,8 +28,8 @@ use crate::quantity::plural;
 /// Make a report of recorded runs: one HTML file that opens offline
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Reads what `zfolio bench --json`, `bench --ab`, `bench --perturb`, `compare --json`, `bench engine`, `bench latency` and `simulate` wrote. Medians and their
-intervals are made from all complete rounds; objects of other kinds are passed over; a broken line is an error.
+Reads the JSON lines of `zfolio bench` (`--ab`, `--perturb` and `--phases` too), `bench sweep`, `bench engine`, `bench latency`,
+`bench peers`, `compare` and `simulate`. Medians and their intervals are made from all complete rounds; objects of other kinds are passed over; a broken line is an error.
 
 The file has its style, plots and values in itself: nothing is fetched when it is opened.")]
 pub(crate) struct ReportArgs {

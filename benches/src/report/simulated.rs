@@ -17,7 +17,7 @@ pub(super) fn section(records: &Records) -> String {
         return content;
     }
     let lead = "Threads that submit to devices in simulated time: devices take what has been published of them, CPU work what was \
-                measured, and no memory or cache is simulated. Where no device is the limit this is as good as its CPU costs; where \
+                measured or estimated, and no memory or cache is simulated. Where no device is the limit this is as good as its CPU costs; where \
                 one is, as good as what is known of devices.";
     whole_section("simulated", "Many threads and devices, simulated", lead, &content)
 }

@@ -4,7 +4,7 @@
 /// cannot be measured so are marked as estimates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
 #[group(skip)]
-#[command(next_help_heading = "CPU costs in nanoseconds (--measure tells those of this machine)")]
+#[command(next_help_heading = "CPU costs (--measure tells of this machine those that are measured)")]
 pub(crate) struct Costs {
     /// A store call, whatever its size: slots locked, limits looked at, a channel borrowed (estimate)
     #[arg(long = "call-ns", value_name = "NS", default_value_t = Costs::DEFAULT.call)]

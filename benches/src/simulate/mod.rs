@@ -1,7 +1,7 @@
 //! `zfolio simulate`: more devices and threads than any machine at hand has, in simulated time.
 //!
 //! [`crowd`] has the threads submit to the model's devices, [`setting`] says what to simulate, [`costs`] what the CPU does,
-//! [`measure`] measures that, [`point`] is a result as it is kept, [`advice`] reads results. No page is compressed here: what is
+//! [`measure`] measures what of that can be, [`point`] is a result as it is kept, [`advice`] reads results. No page is compressed here: what is
 //! simulated is who waits for whom.
 
 pub(crate) mod advice;
@@ -46,9 +46,9 @@ Lists are given with commas, and every combination is simulated; those that cann
 more than 8 processes with dedicated queues). Devices and threads are dealt to the sockets in turn, threads to the processes.
 Without lists it is the grid of the report, which takes a minute or two.
 
-Devices take the time that has been published of them (profiles spr and gnr); what the CPU does has defaults that were measured
-with zfolio on one machine. --measure measures it on yours, says how far the simulation is from the measurement, and prints the options
-to simulate with. Not simulated: caches, memory bandwidth (eight devices move some 40 GB/s, a socket's memory some 300), and
+Devices take the time that has been published of them (profiles spr and gnr). Of what the CPU does, collecting, loading and software
+were measured with zfolio on one machine; the other defaults are estimates. --measure measures the three on yours, says how far the
+simulation is from the measurement, and prints the options to simulate with. Not simulated: caches, memory bandwidth (eight devices move some 40 GB/s, a socket's memory some 300), and
 what the kernel does to threads.
 
 With --json FILE the same command goes on where it was ended; zfolio report draws the file.
