@@ -16,7 +16,7 @@ pub(crate) struct Advice {
     /// Submitting threads that fill the devices.
     pub(crate) threads: u64,
     pub(crate) queues: String,
-    /// Knob, and what it costs in a sentence.
+    /// Each knob, and what it costs in a sentence.
     pub(crate) knobs: Vec<(&'static str, String)>,
 }
 
@@ -99,8 +99,8 @@ fn of_profile(profile: &str, points: &[Point]) -> Option<Advice> {
     let threads = *all_threads.iter().find(|&&threads| asked.best(base, threads) >= ALMOST * most)?;
     // As few in flight as give each number of threads up to that one nearly all it can have.
     let enough = |window: &u64| {
-        let few = all_threads.iter().filter(|&&few| few <= threads);
-        few.into_iter().all(|&few| {
+        let mut few = all_threads.iter().filter(|&&few| few <= threads);
+        few.all(|&few| {
             asked.rate(base, few, *window).is_some_and(|rate| rate >= ALMOST * asked.best(base, few))
         })
     };
@@ -135,12 +135,18 @@ impl Advice {
     pub(crate) fn told(&self) -> String {
         let Advice { profile, devices, sockets, window, threads, queues, .. } = self;
         format!(
-            "Start with window {window} and {queues} queues, on {} of profile {profile} in {}; {} fill them.",
+            "Start with window {window} and {queues} queues, on {} of profile {profile} in {}; {} fill{} them.",
             plural(*devices, "device"),
             plural(*sockets, "socket"),
             plural(*threads, "storing thread"),
+            verb(*threads),
         )
     }
+}
+
+/// How a verb ends: one thread stores, two store.
+fn verb(number: u64) -> &'static str {
+    if number == 1 { "s" } else { "" }
 }
 
 /// `12 % more`, `3 % less`, `as much`.
@@ -163,7 +169,7 @@ fn window_told(asked: &Asked<'_>, advice: &Advice, threads: &[u64]) -> Option<St
     let mut told = format!(
         "{} with window {window} store{} {} pages a second",
         plural(few, "thread"),
-        if few == 1 { "s" } else { "" },
+        verb(few),
         count(own.pages_per_s)
     );
     if let Some(one) = asked.rate(base, few, first).filter(|_| first != window) {
@@ -175,12 +181,16 @@ fn window_told(asked: &Asked<'_>, advice: &Advice, threads: &[u64]) -> Option<St
             told += &format!(", as a window is filled within a call, here of {} pages", base.folio / 4096);
         }
         if let (Some(own), Some(wide)) = (asked.at(base, many, window), asked.at(base, many, last)) {
+            let (from, to) = (nanoseconds(own.store?[1]), nanoseconds(wide.store?[1]));
             told += &format!(
-                ". With {} it stores {} and takes a store call's p99 from {} to {}",
+                ". With {} it stores {} and {}",
                 plural(many, "thread"),
                 change(own.pages_per_s, wide.pages_per_s),
-                nanoseconds(own.store?[1]),
-                nanoseconds(wide.store?[1])
+                if from == to {
+                    format!("leaves a store call's p99 at {from}")
+                } else {
+                    format!("takes a store call's p99 from {from} to {to}")
+                }
             );
         }
     }
@@ -191,10 +201,11 @@ fn threads_told(asked: &Asked<'_>, advice: &Advice, threads: &[u64]) -> Option<S
     let many = *threads.last()?;
     let own = asked.at(asked.base, advice.threads, advice.window)?;
     let mut told = format!(
-        "{} store {} pages a second and keep the devices {:.0} % busy",
+        "{} store{s} {} pages a second and keep{s} the devices {:.0} % busy",
         plural(advice.threads, "thread"),
         count(own.pages_per_s),
-        own.device_busy * 100.0
+        own.device_busy * 100.0,
+        s = verb(advice.threads)
     );
     if many != advice.threads {
         let more = asked.at(asked.base, many, advice.window)?;
@@ -244,9 +255,9 @@ fn queues_told(asked: &Asked<'_>, advice: &Advice) -> Option<String> {
         "With shared queues instead of dedicated ones {} store{} {}, and {} {}: each descriptor costs its thread an ENQCMD, whose \
          answer it waits for. A dedicated queue serves one process only.",
         plural(few, "thread"),
-        if few == 1 { "s" } else { "" },
+        verb(few),
         of(few)?,
-        advice.threads,
+        plural(advice.threads, "thread"),
         of(advice.threads)?,
     ))
 }

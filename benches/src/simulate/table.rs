@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::advice;
 use super::point::{Common, Point};
 use crate::bench::wrapped;
-use crate::quantity::{count, nanoseconds};
+use crate::quantity::{count, nanoseconds, plural};
 
 /// So many points are each given a line; of more there are tables of two things.
 const FEW: usize = 40;
@@ -29,19 +29,18 @@ pub(super) fn text(common: &Common<'_>, points: &[Point]) -> String {
         "",
         costs.vary
     );
-    let mut points: Vec<&Point> = points.iter().collect();
-    points.sort_by(|a, b| order(a).cmp(&order(b)));
-    if points.len() <= FEW {
-        return text + "\n" + &each(&points);
+    let mut sorted: Vec<&Point> = points.iter().collect();
+    sorted.sort_by(|a, b| order(a).cmp(&order(b)));
+    if sorted.len() <= FEW {
+        return text + "\n" + &each(&sorted);
     }
-    let owned: Vec<Point> = points.iter().map(|point| (*point).clone()).collect();
-    for advice in advice::of(&owned) {
+    for advice in advice::of(points) {
         let _ = writeln!(text, "\n{}", wrapped(&advice.told()));
         for (knob, told) in &advice.knobs {
             let _ = writeln!(text, "{knob:<10}{}", wrapped(told));
         }
         let of_profile: Vec<&Point> =
-            points.iter().copied().filter(|point| point.profile == advice.profile).collect();
+            sorted.iter().copied().filter(|point| point.profile == advice.profile).collect();
         for kind in ["dedicated", "shared"] {
             let chosen: Vec<&Point> = of_profile
                 .iter()
@@ -61,9 +60,10 @@ pub(super) fn text(common: &Common<'_>, points: &[Point]) -> String {
                 point.queues == advice.queues && point.devices == advice.devices && plain(point, &of_profile)
             })
             .collect();
-        let title = format!("pages stored a second, {} devices, {} queues", advice.devices, advice.queues);
+        let of = format!("{}, {} queues", plural(advice.devices, "device"), advice.queues);
+        let title = format!("pages stored a second, {of}");
         text += &crossed(&title, "window", &chosen, |point| point.window, |point| count(point.pages_per_s));
-        let title = format!("p99 of a store call, {} devices, {} queues", advice.devices, advice.queues);
+        let title = format!("p99 of a store call, {of}");
         let p99 = |point: &Point| point.store.map_or_else(String::new, |[_, p99, _]| nanoseconds(p99));
         text += &crossed(&title, "window", &chosen, |point| point.window, p99);
     }
