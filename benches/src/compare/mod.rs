@@ -78,7 +78,7 @@ struct Comparison<'g> {
     facts: [Vec<Value>; 2],
 }
 
-/// What was compared: program and machine. Where all but the first two differ, the machines do.
+/// Facts of program and machine. Where any but the first two differs, the machines do.
 const FACTS: [&str; 8] = [
     "commit",
     "measured_at",
