@@ -33,10 +33,7 @@ impl Zswap {
     /// # Errors
     /// See [`ShrinkError`].
     pub fn compact(&self, nid: NodeId, time: Duration) -> Result<Compacted, ShrinkError> {
-        if self.fork.is_child() {
-            return Err(ShrinkError::Forked);
-        }
-        let node = self.nodes.index_of(nid).ok_or(ShrinkError::NoSuchNode { nid })?;
+        let node = self.node_to_shrink(nid)?;
         let compaction = self.compact_node(node, u64::MAX, Instant::now().checked_add(time));
         Ok(Compacted {
             released_bytes: compaction.released_pages * PAGE_SIZE as u64,
@@ -70,10 +67,7 @@ impl Zswap {
     /// # Errors
     /// See [`ShrinkError`].
     pub fn repair(&self, nid: NodeId, time: Duration) -> Result<Repaired, ShrinkError> {
-        if self.fork.is_child() {
-            return Err(ShrinkError::Forked);
-        }
-        let node = self.nodes.index_of(nid).ok_or(ShrinkError::NoSuchNode { nid })?;
+        let node = self.node_to_shrink(nid)?;
         let mut repaired = Repaired::default();
         if self.nodes.len() == 1 {
             return Ok(repaired);
@@ -124,10 +118,7 @@ impl Zswap {
         min_age: u16,
         time: Duration,
     ) -> Result<Recompressed, ShrinkError> {
-        if self.fork.is_child() {
-            return Err(ShrinkError::Forked);
-        }
-        let node = self.nodes.index_of(nid).ok_or(ShrinkError::NoSuchNode { nid })?;
+        let node = self.node_to_shrink(nid)?;
         let deadline = Instant::now().checked_add(time);
         let mut work = Recompress {
             codecs: Codecs::new(),

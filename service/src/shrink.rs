@@ -119,13 +119,18 @@ impl Zswap {
         bytes: u64,
         budget: ShrinkBudget,
     ) -> Result<Shrunk, ShrinkError> {
-        if self.fork.is_child() {
-            return Err(ShrinkError::Forked);
-        }
-        let node = self.nodes.index_of(nid).ok_or(ShrinkError::NoSuchNode { nid })?;
+        let node = self.node_to_shrink(nid)?;
         let mut shrinker = Shrinker::new(self, node, budget);
         shrinker.run(bytes);
         Ok(shrinker.shrunk)
+    }
+
+    /// The index of a node whose pages are to move or to leave.
+    pub(crate) fn node_to_shrink(&self, nid: NodeId) -> Result<usize, ShrinkError> {
+        if self.fork.is_child() {
+            return Err(ShrinkError::Forked);
+        }
+        self.nodes.index_of(nid).ok_or(ShrinkError::NoSuchNode { nid })
     }
 }
 

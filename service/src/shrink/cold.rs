@@ -28,10 +28,7 @@ impl Zswap {
         min_age: u16,
         budget: ShrinkBudget,
     ) -> Result<Shrunk, ShrinkError> {
-        if self.fork.is_child() {
-            return Err(ShrinkError::Forked);
-        }
-        let node = self.nodes.index_of(nid).ok_or(ShrinkError::NoSuchNode { nid })?;
+        let node = self.node_to_shrink(nid)?;
         let mut shrinker = Shrinker::new(self, node, budget);
         shrinker.write_back_cold(min_age);
         Ok(shrinker.shrunk)

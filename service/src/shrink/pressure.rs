@@ -44,10 +44,7 @@ impl Zswap {
     /// # Errors
     /// See [`ShrinkError`].
     pub fn reclaim(&self, nid: NodeId, bytes: u64, budget: ShrinkBudget) -> Result<Shrunk, ShrinkError> {
-        if self.fork.is_child() {
-            return Err(ShrinkError::Forked);
-        }
-        let node = self.nodes.index_of(nid).ok_or(ShrinkError::NoSuchNode { nid })?;
+        let node = self.node_to_shrink(nid)?;
         let mut shrinker = Shrinker::new(self, node, budget);
         shrinker.take_empty(bytes);
         if !shrinker.is_done(bytes) {
