@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use super::setting::Setting;
+
 /// All times are in nanoseconds from the start.
 pub(super) type Nanos = u64;
 
@@ -68,4 +70,36 @@ pub(super) struct Thread {
     /// Queues that refused since the last one took something.
     pub(super) refused: usize,
     pub(super) pages: u64,
+}
+
+impl Thread {
+    /// Thread `number` of the setting, before its first call.
+    pub(super) fn new(number: u16, setting: &Setting, device_packages: &[u16]) -> Thread {
+        let package = number % setting.sockets;
+        let own = |&device: &u16| device_packages[usize::from(device)] == package;
+        let all = 0..setting.devices;
+        let near: Vec<u16> = all.clone().filter(own).collect();
+        // A package without a device uses the nearest one's; all others are as near.
+        let devices = if near.is_empty() { all.collect() } else { near };
+        Thread {
+            package,
+            process: (number / setting.sockets) % setting.processes,
+            turn: usize::from(number / setting.sockets) % devices.len(),
+            devices,
+            run: (0, 0),
+            share: 0,
+            slots: VecDeque::new(),
+            tail: 0,
+            left: 0,
+            kind: Kind::Store,
+            began: 0,
+            step: Step::Begin,
+            count: 0,
+            waiting: None,
+            deadline: None,
+            listed: false,
+            refused: 0,
+            pages: 0,
+        }
+    }
 }

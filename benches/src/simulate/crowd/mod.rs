@@ -1,20 +1,23 @@
 //! Threads that submit to devices, in simulated time.
 //!
 //! Each thread does what a channel of the direct engine does: prepares pages while its window has room, submits each in turn
-//! to the queues of its package (the nearest package's where it has none), waits for the oldest, hands it on, and
+//! ([`submit`]) to the queues of its package (the nearest package's where it has none), waits for the oldest, hands it on, and
 //! refills. Credits of a process keep its threads from offering more than a queue holds; queues are shared with other
 //! processes all the same, and refuse. A page that no queue takes in the engine's busy time is done in software. Loads are of single
 //! pages. Devices are [`Engines`]: those of the model, with its timing.
 //!
 //! Everything is an event in one list in order of time, and chance comes from a seed: the same run gives the same figures.
 
+mod submit;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use iaa_model::{Begun, Demand, Engines, Method, Timing};
-use idxd_sys::{Descriptor, flags, opcode};
+use idxd_sys::opcode;
 use zfolio_accel::direct::DirectConfig;
 
+use self::submit::Op;
 use super::costs::{Chances, Costs};
 use super::figures::Figures;
 use super::setting::Setting;
@@ -28,17 +31,6 @@ enum What {
     Thread { thread: u16, count: u64 },
     EngineIdle { device: u16, group: usize },
     Record { thread: u16, seq: u64 },
-}
-
-/// What waits in a device's queue.
-struct Op {
-    thread: u16,
-    seq: u64,
-    offered: Nanos,
-    remote: bool,
-    stall: Nanos,
-    chance: u64,
-    descriptor: Descriptor,
 }
 
 /// How long a page waits for a queue that is full: the engine's own default.
@@ -90,35 +82,8 @@ impl Crowd {
         let (processes, sockets) = (usize::from(setting.processes), usize::from(setting.sockets));
         let capacity = config.devices[0].queues[0].capacity();
         let mut random = Random::new(seed);
-        let threads = (0..setting.threads).map(|number| {
-            let package = number % setting.sockets;
-            let own = |&device: &u16| device_packages[usize::from(device)] == package;
-            let all = 0..setting.devices;
-            let near: Vec<u16> = all.clone().filter(own).collect();
-            // A package without a device uses the nearest one's; all others are as near.
-            let devices = if near.is_empty() { all.collect() } else { near };
-            Thread {
-                package,
-                process: (number / setting.sockets) % setting.processes,
-                turn: usize::from(number / setting.sockets) % devices.len(),
-                devices,
-                run: (0, 0),
-                share: 0,
-                slots: VecDeque::new(),
-                tail: 0,
-                left: 0,
-                kind: Kind::Store,
-                began: 0,
-                step: Step::Begin,
-                count: 0,
-                waiting: None,
-                deadline: None,
-                listed: false,
-                refused: 0,
-                pages: 0,
-            }
-        });
-        let threads: Vec<Thread> = threads.collect();
+        let threads =
+            (0..setting.threads).map(|number| Thread::new(number, setting, &device_packages)).collect();
         let mut timing = config.timing;
         if chances.iotlb_miss != 0 {
             timing = timing.with_iotlb(chances.iotlb_miss, chances.iotlb_pages);
@@ -396,116 +361,6 @@ impl Crowd {
         (of.kind, of.left) = if loads_now { (Kind::Load, 1) } else { (Kind::Store, folio_pages) };
         of.began = now;
         self.then(thread, cost, Step::Fill);
-    }
-
-    /// Offers the next page that is ready to the queue whose turn it is and that the process has credits for.
-    fn submit(&mut self, thread: u16) {
-        let of = &mut self.threads[usize::from(thread)];
-        let ready = of.slots.iter().filter(|slot| slot.phase == Phase::Ready).count();
-        if ready == 0 {
-            of.refused = 0;
-            return self.fill_or_wait(thread);
-        }
-        let cost = self.timing.submission(self.method, 0);
-        let process = usize::from(of.process);
-        if of.run.1 > 0 && self.credits[process][usize::from(of.run.0)] > 0 {
-            let device = of.run.0;
-            of.run.1 -= 1;
-            self.credits[process][usize::from(device)] -= 1;
-            return self.then(thread, cost, Step::Arrive(device));
-        }
-        // All queues get the same share of what is ready.
-        if of.share == 0 {
-            of.share = ready.div_ceil(of.devices.len()) as u32;
-        }
-        for _ in of.refused..of.devices.len() {
-            let device = of.devices[of.turn];
-            of.turn = (of.turn + 1) % of.devices.len();
-            if self.credits[process][usize::from(device)] == 0 {
-                of.refused += 1;
-                continue;
-            }
-            of.run = (device, of.share - 1);
-            self.credits[process][usize::from(device)] -= 1;
-            return self.then(thread, cost, Step::Arrive(device));
-        }
-        (of.refused, of.share) = (0, 0);
-        self.fill_or_wait(thread);
-    }
-
-    /// How many more pages of its call a thread can have under way.
-    fn room(&self, thread: u16) -> usize {
-        let of = &self.threads[usize::from(thread)];
-        let window = match of.kind {
-            Kind::Store => usize::from(self.setting.window),
-            Kind::Load => 1,
-        };
-        (window - of.slots.len()).min(of.left as usize)
-    }
-
-    fn fill_or_wait(&mut self, thread: u16) {
-        let step = if self.room(thread) > 0 { Step::Fill } else { Step::Wait };
-        self.then(thread, 0, step);
-    }
-
-    /// A descriptor is at the queue.
-    fn arrive(&mut self, thread: u16, device: u16) {
-        let chance = self.random.next();
-        let at = usize::from(thread);
-        let of = &self.threads[at];
-        let place = of.slots.iter().position(|slot| slot.phase == Phase::Ready).expect("it was offered");
-        let (process, seq) = (of.process, of.tail + place as u64);
-        let faults = self.faults != 0 && self.random.below(1_000_000) < self.faults;
-        let op = Op {
-            thread,
-            seq,
-            offered: self.now,
-            remote: self.device_packages[usize::from(device)] != self.threads[at].package,
-            stall: if faults { self.timing.page_request(chance) } else { 0 },
-            chance,
-            descriptor: self.descriptor(thread, seq),
-        };
-        let queue = match self.setting.queues {
-            Queues::Shared => 0,
-            Queues::Dedicated => usize::from(process),
-        };
-        match self.devices[usize::from(device)].offer(queue, op) {
-            Ok(()) => {
-                self.count_in_flight(1);
-                self.figures.taken += 1;
-                let of = &mut self.threads[at];
-                of.slots[place] = Slot { phase: Phase::InFlight, device };
-                (of.refused, of.deadline) = (0, None);
-                self.dispatch(device);
-            }
-            Err(_) => {
-                self.figures.queue_full += 1;
-                self.credits[usize::from(process)][usize::from(device)] += 1;
-                let of = &mut self.threads[at];
-                of.refused += 1;
-                of.run = (0, 0);
-            }
-        }
-        self.submit(thread);
-    }
-
-    /// A page's descriptor. Addresses are as a program's: pages all over its memory, results in a channel's own buffers.
-    fn descriptor(&mut self, thread: u16, seq: u64) -> Descriptor {
-        const BUFFERS: u64 = 1 << 40;
-        self.page += 1;
-        let place = (u64::from(thread) << 8) + seq % u64::from(self.setting.window.next_power_of_two()) + 1;
-        let code = match self.threads[usize::from(thread)].kind {
-            Kind::Store => opcode::COMPRESS,
-            Kind::Load => opcode::DECOMPRESS,
-        };
-        Descriptor {
-            src1_addr: self.page << 12,
-            src1_size: if code == opcode::COMPRESS { 4096 } else { 1400 },
-            dst_addr: BUFFERS + (place << 12),
-            max_dst_size: 4096,
-            completion_addr: BUFFERS * 2 + (place << 6),
-            ..Descriptor::new(code, flags::op::COMPLETION_ADDR_VALID | flags::op::REQUEST_COMPLETION)
-        }
     }
 
     /// Looks at the oldest page: hands it on, or waits.
