@@ -20,6 +20,7 @@ mod memory;
 mod os;
 mod progress;
 mod quantity;
+mod recorded;
 mod report;
 mod resume;
 mod simulate;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
+
+use crate::recorded::{self, RecordError};
 
 /// What a group of rounds has in common. Groups of two files are compared when these are equal or, where each file has
 /// one group of a corpus, when the corpus is.
@@ -42,47 +42,23 @@ impl fmt::Display for Setting {
 /// The complete rounds of each subject.
 pub(super) type Groups = BTreeMap<Subject, Vec<Value>>;
 
-/// A file that cannot be compared.
-#[derive(Debug)]
-pub(super) enum RecordError {
-    Open(PathBuf, io::Error),
-    Line(PathBuf, usize, String),
-    Empty(PathBuf),
-}
-
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open(path, error) => write!(f, "{} cannot be read: {error}", path.display()),
-            Self::Line(path, line, reason) => write!(f, "{}, line {line}: {reason}", path.display()),
-            Self::Empty(path) => write!(
-                f,
-                "{} has no complete round of a bench; zfolio bench --json writes them",
-                path.display()
-            ),
-        }
-    }
-}
-
 /// The complete rounds in a file. Objects of other kinds are passed over.
 pub(super) fn read(path: &Path) -> Result<Groups, RecordError> {
-    let file = File::open(path).map_err(|error| RecordError::Open(path.into(), error))?;
     let mut groups = Groups::new();
-    for (number, line) in BufReader::new(file).lines().enumerate() {
-        let wrong = |reason: String| RecordError::Line(path.into(), number + 1, reason);
-        let line = line.map_err(|error| wrong(error.to_string()))?;
-        if line.trim().is_empty() {
-            continue;
+    recorded::each(path, |object| {
+        if object["kind"] == "round" && object["complete"] == true {
+            let subject = subject(&object).map_err(|name| format!("a round without {name}"))?;
+            groups.entry(subject).or_default().push(object);
         }
-        let object: Value =
-            serde_json::from_str(&line).map_err(|error| wrong(format!("no JSON: {error}")))?;
-        if object["kind"] != "round" || object["complete"] != true {
-            continue;
-        }
-        let subject = subject(&object).map_err(|name| wrong(format!("a round without {name}")))?;
-        groups.entry(subject).or_default().push(object);
+        Ok(())
+    })?;
+    if groups.is_empty() {
+        let path = path.display();
+        return Err(RecordError::Nothing(format!(
+            "{path} has no complete round of a bench; zfolio bench --json writes them"
+        )));
     }
-    if groups.is_empty() { Err(RecordError::Empty(path.into())) } else { Ok(groups) }
+    Ok(groups)
 }
 
 /// What a round measured, or the name it lacks.

@@ -4,36 +4,13 @@
 //! Objects of unknown kinds are passed over; a line that is no JSON, or that lacks what its kind must have, is an error.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::recorded::{self, RecordError};
 use crate::simulate::point::{KIND as SIMULATED, Point as Simulated};
 use crate::statistics::Sample;
-
-/// Why there is no report.
-#[derive(Debug)]
-#[non_exhaustive]
-pub(super) enum RecordError {
-    Open(PathBuf, io::Error),
-    Line(PathBuf, usize, String),
-    Empty,
-}
-
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open(path, error) => write!(f, "{} cannot be read: {error}", path.display()),
-            Self::Line(path, line, reason) => write!(f, "{}, line {line}: {reason}", path.display()),
-            Self::Empty => f.write_str(
-                "nothing to report: no complete round, comparison or latency in these files; zfolio bench --json writes them",
-            ),
-        }
-    }
-}
 
 /// How a corpus was measured, and in which run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -212,25 +189,16 @@ impl Records {
         let nothing = nothing && records.layouts.is_empty() && records.raced.is_empty();
         let nothing = nothing && records.simulated.is_empty();
         if nothing && records.engines.is_empty() && records.under_load.is_empty() {
-            return Err(RecordError::Empty);
+            let what = "nothing to report: no complete round, comparison, latency, engine, layout or simulation in these files; \
+                        zfolio bench --json writes rounds";
+            return Err(RecordError::Nothing(what.to_owned()));
         }
         Ok(records)
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), RecordError> {
-        let file = File::open(path).map_err(|error| RecordError::Open(path.into(), error))?;
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        for (number, line) in BufReader::new(file).lines().enumerate() {
-            let wrong = |reason: String| RecordError::Line(path.into(), number + 1, reason);
-            let line = line.map_err(|error| wrong(error.to_string()))?;
-            if line.trim().is_empty() {
-                continue;
-            }
-            let object: Value =
-                serde_json::from_str(&line).map_err(|error| wrong(format!("no JSON: {error}")))?;
-            self.add(&name, &Object(&object)).map_err(wrong)?;
-        }
-        Ok(())
+        recorded::each(path, |object| self.add(&name, &Object(&object)))
     }
 
     fn add(&mut self, file: &str, object: &Object<'_>) -> Result<(), String> {
