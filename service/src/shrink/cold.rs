@@ -15,6 +15,10 @@ use crate::swap_device::SwapDevice;
 use crate::sync::Ordering;
 use crate::zswap::Zswap;
 
+/// Objects that are looked at while slots are held or being written: so few that who wants such a page does not wait for
+/// all the others to be looked at.
+const LOOKS: u64 = 1024;
+
 impl Zswap {
     /// Writes back pages whose bytes are on node `nid` and which were not stored or read for `min_age` ticks of
     /// [`tick`](Zswap::tick), within a budget, and gives the memory that they leave back to the kernel. The next call goes on
@@ -44,10 +48,15 @@ struct Batch<'s> {
     pending: Vec<Pending<'s>>,
     /// Buffers in use.
     used: usize,
+    /// Objects looked at since it was empty.
+    looks: u64,
 }
 
 impl<'s> Shrinker<'s> {
     fn write_back_cold(&mut self, min_age: u16) {
+        if self.is_done(u64::MAX) {
+            return;
+        }
         let store = self.store;
         let (node, cursor) = (self.node, &store.cold_cursors[self.node]);
         let mut batch = Batch::default();
@@ -59,7 +68,8 @@ impl<'s> Shrinker<'s> {
                 batch.guards.push((guard, device));
             }
             let taken = (batch.pending.len() + batch.guards.len()) as u64;
-            if self.shrunk.written_back_pages + taken >= self.budget.pages {
+            batch.looks = if taken == 0 { 0 } else { batch.looks + 1 };
+            if batch.looks == LOOKS || self.shrunk.written_back_pages + taken >= self.budget.pages {
                 self.flush(&mut batch);
             } else if batch.guards.len() == HELD {
                 self.decompress_batch(&mut batch);
@@ -86,6 +96,6 @@ impl<'s> Shrinker<'s> {
     fn flush(&mut self, batch: &mut Batch<'s>) {
         self.decompress_held(std::mem::take(&mut batch.guards), batch.used, &mut batch.pending);
         self.write(std::mem::take(&mut batch.pending));
-        batch.used = 0;
+        (batch.used, batch.looks) = (0, 0);
     }
 }

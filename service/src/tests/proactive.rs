@@ -2,13 +2,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::{
     ColdAgeConfig, ColdPages, MemoryDevice, Proactive, ProactiveConfig, Reclaimer, ReclaimerConfig,
-    ShrinkBudget, Swap, TenantConfig, TenantId,
+    ShrinkBudget, Swap, SwapDevice, TenantConfig, TenantId,
 };
 
 const PAGES: usize = 2000;
@@ -153,6 +154,7 @@ fn pages_that_were_used_are_never_written_back_by_age() {
         shrunk.written_back_pages
     };
     assert_eq!(cold(6, u64::MAX), 0);
+    assert_eq!(cold(0, 0), 0, "a budget of nothing");
     assert_eq!(cold(5, 10), 10, "as many as the budget says");
     assert_eq!(cold(5, u64::MAX) + cold(5, u64::MAX), 22, "the next calls do the rest");
     assert_eq!(cold(1, u64::MAX) + cold(1, u64::MAX), 0, "the others were read in this tick");
@@ -163,6 +165,43 @@ fn pages_that_were_used_are_never_written_back_by_age() {
         assert!(bytes == page(slot), "slot {slot}");
     }
     assert_nothing_is_left(zswap);
+}
+
+/// A device that lets the pages of a store age by each write.
+#[derive(Default)]
+struct Aging(OnceLock<Weak<Zswap>>);
+
+impl SwapDevice for Aging {
+    fn write(&self, _: SwapEntry, _: &PageBytes) -> io::Result<()> {
+        self.0.get().unwrap().upgrade().unwrap().tick();
+        Ok(())
+    }
+
+    fn read(&self, _: SwapEntry, _: &mut PageBytes) -> io::Result<()> {
+        Err(io::Error::from(io::ErrorKind::Unsupported))
+    }
+}
+
+/// The slots of a few cold pages were held, and their I/O under way, until as many as fill a batch were found: on a node of
+/// young pages as long as it takes to look at all of them, and a load or an invalidation waited for that.
+#[test]
+fn cold_page_is_written_before_many_others_are_looked_at() {
+    let device = Arc::new(Aging::default());
+    let zswap = Arc::new(Zswap::new(Config { method: Some(Method::Lz4), ..Config::default() }).unwrap());
+    device.0.set(Arc::downgrade(&zswap)).unwrap();
+    zswap.swapon_with_device(0, 1 << 16, device).unwrap();
+    zswap.store(&folio(0, &[page(0)])).unwrap();
+    zswap.tick();
+    let young = page(1);
+    for slot in 1..6000 {
+        zswap.store(&folio(slot, std::slice::from_ref(&young))).unwrap();
+    }
+    // The first is the only one that is cold, and its write makes the others cold that were not yet looked at.
+    let shrunk = zswap.write_back_cold(NodeId(0), 1, ShrinkBudget::default()).unwrap();
+    assert!(shrunk.written_back_pages > 1000, "{shrunk:?}");
+    assert!(shrunk.written_back_pages < 6000, "{shrunk:?}");
+    zswap.check().unwrap();
+    assert_nothing_is_left(&zswap);
 }
 
 #[test]
