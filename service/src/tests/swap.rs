@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::{
@@ -154,6 +155,18 @@ fn page_that_the_store_refuses_goes_past_it() {
     assert!(Path::new(&dir.path().join("swap")).exists());
 }
 
+/// Longer than anything takes that happens at all.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks again and again until it is so.
+fn wait_until(it_is: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !it_is() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+}
+
 /// A device whose I/O begins when the test has heard of it, and ends when the test says so.
 struct Gate(MemoryDevice, Mutex<Receiver<()>>, SyncSender<()>);
 
@@ -167,7 +180,7 @@ impl Gate {
 
     fn pass(&self) {
         self.2.send(()).unwrap();
-        self.1.lock().unwrap().recv().unwrap();
+        self.1.lock().unwrap().recv_timeout(PATIENCE).unwrap();
     }
 }
 
@@ -194,11 +207,9 @@ fn page_that_is_written_past_the_store_during_swapoff_does_not_come_back_with_th
     let page = any_noise();
     std::thread::scope(|scope| {
         let store = scope.spawn(|| swap.store(&folio(3, std::slice::from_ref(&page))));
-        begun.recv().unwrap();
+        begun.recv_timeout(PATIENCE).unwrap();
         let swapoff = scope.spawn(|| zswap.swapoff(0));
-        while zswap.tree.still_on(at(3), 1) {
-            std::thread::yield_now();
-        }
+        wait_until(|| !zswap.tree.still_on(at(3), 1));
         end.send(()).unwrap();
         assert!(matches!(store.join().unwrap(), Ok(Stored::OnDevice(_))));
         swapoff.join().unwrap().unwrap();
@@ -218,14 +229,12 @@ fn page_that_is_invalidated_while_it_is_read_from_the_device_is_not_had_twice() 
     let swap = Swap::new(zswap.clone());
     end.send(()).unwrap();
     swap.store(&folio(3, &[any_noise()])).unwrap();
-    begun.recv().unwrap();
+    begun.recv_timeout(PATIENCE).unwrap();
     std::thread::scope(|scope| {
         let load = scope.spawn(|| swap.load(at(3), &mut [0; PAGE_SIZE]));
-        begun.recv().unwrap();
+        begun.recv_timeout(PATIENCE).unwrap();
         let invalidate = scope.spawn(|| swap.invalidate(at(3)));
-        while !zswap.tree.slot(at(3)).unwrap().is_vacant() {
-            std::thread::yield_now();
-        }
+        wait_until(|| zswap.tree.slot(at(3)).unwrap().is_vacant());
         end.send(()).unwrap();
         assert_eq!(invalidate.join().unwrap(), Ok(true));
         assert!(matches!(load.join().unwrap(), Err(SwapError::Load(LoadError::NotFound))));
