@@ -23,7 +23,7 @@ mod zspage;
 pub(crate) use arena::{ArenaConfig, ArenaError};
 pub(crate) use class::CLASS_STEP;
 pub(crate) use homes::Homes;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) use pool::Object;
 pub(crate) use pool::{Compaction, RawObject, ZsPool};
 pub(crate) use zspage::Zspage;
