@@ -110,10 +110,10 @@ impl OpMemory {
         unsafe { self.record.read() }
     }
 
-    /// The output page of a completed op.
+    /// The output page.
     ///
     /// # Safety
-    /// The op has completed, and is not submitted again while the slice lives.
+    /// No device has the memory: the op has completed or was never submitted, and is not while the slice lives.
     #[inline]
     pub(crate) unsafe fn output(&self) -> &[u8] {
         // SAFETY: one mapped page; by the caller's word the device is done with it, and who else could write has no

@@ -367,13 +367,13 @@ impl Window {
     }
 
     /// The verdict on the oldest op, which is done, whether it was verified, and its output page, of which as much counts
-    /// as the verdict says. It is empty if the op was retired.
+    /// as the verdict says. It is empty if the op was retired and there is no other memory for it.
     #[inline(always)]
     pub(crate) fn result(&self) -> (Verdict, bool, &[u8]) {
         let op = &self.ops[self.tail_place()];
         let output = match &op.memory {
-            // SAFETY: the op is done with a record that was there, and cannot be submitted before it is popped, for
-            // which this borrow has to end.
+            // SAFETY: no device has the memory: the op is done, so its record was there, or no queue took it, or this is
+            // new in place of what was retired. It cannot be submitted before it is popped, when this borrow has ended.
             Some(memory) if op.phase == Phase::Done => unsafe { memory.output() },
             _ => &[],
         };
