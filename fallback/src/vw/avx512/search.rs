@@ -14,7 +14,8 @@ use super::{load, store, store_half};
 /// A position in the upper half, the word there in the lower.
 type Entry = u64;
 
-/// A table, and beside it the hashes of a group's words at each offset, and what was found.
+/// A table, and beside it the hashes of a group's words at each offset, and what was found. Hashes are always below
+/// [`TABLE`]: those of [`hash`], or zero.
 #[repr(C, align(64))]
 struct Table {
     entries: [Entry; TABLE],
@@ -25,6 +26,9 @@ struct Table {
 /// Words of a group of blocks, and most offsets at which words are remembered.
 const GROUP: usize = TOGETHER * LANES;
 const OFFSETS: usize = 4;
+
+/// A hash is what the shift leaves of 32 bits.
+const _: () = assert!(TABLE == 1 << (32 - HASH_SHIFT));
 
 pub(super) struct SearchSpace {
     by_upper: Table,
@@ -42,24 +46,18 @@ impl Table {
     const EMPTY: Table = Table { entries: [0; TABLE], hashes: [[0; GROUP]; OFFSETS], found: [0; GROUP] };
 
     /// Reads the entries of all aligned words.
-    ///
-    /// # Safety
-    /// Their hashes have been made.
     #[inline(always)]
-    unsafe fn look_up(&mut self) {
+    fn look_up(&mut self) {
         for (found, &hash) in self.found.iter_mut().zip(&self.hashes[0]) {
             debug_assert!(usize::from(hash) < TABLE);
-            // SAFETY: hashes have ten bits, as the table's indices do.
+            // SAFETY: hashes are below the length of the table.
             *found = unsafe { *self.entries.get_unchecked(usize::from(hash)) };
         }
     }
 
     /// Enters all words at an offset; of those with one hash the last stays.
-    ///
-    /// # Safety
-    /// Their hashes have been made.
     #[inline(always)]
-    unsafe fn remember(&mut self, offset: usize, made: &[Entry; GROUP]) {
+    fn remember(&mut self, offset: usize, made: &[Entry; GROUP]) {
         for (&made, &hash) in made.iter().zip(&self.hashes[offset]) {
             debug_assert!(usize::from(hash) < TABLE);
             // SAFETY: as above.
@@ -85,19 +83,16 @@ pub(super) fn search<S: Search>(work: &mut Workspace, space: &mut SearchSpace) {
             prepare::<S>(work, space, first + block, block * LANES);
         }
         let SearchSpace { by_upper, by_word, made } = space;
-        // SAFETY: `prepare` made the hashes of all words of the group.
-        unsafe {
-            by_upper.look_up();
-            if S::WHOLE_WORDS {
-                by_word.look_up();
+        by_upper.look_up();
+        if S::WHOLE_WORDS {
+            by_word.look_up();
+        }
+        for offset in (0..S::OFFSETS).rev() {
+            if offset == 0 || S::UPPER_AT_ALL_OFFSETS {
+                by_upper.remember(offset, &made[offset]);
             }
-            for offset in (0..S::OFFSETS).rev() {
-                if offset == 0 || S::UPPER_AT_ALL_OFFSETS {
-                    by_upper.remember(offset, &made[offset]);
-                }
-                if S::WHOLE_WORDS {
-                    by_word.remember(offset, &made[offset]);
-                }
+            if S::WHOLE_WORDS {
+                by_word.remember(offset, &made[offset]);
             }
         }
         // Between the writes and the reads of the next group, so that these do not run ahead of those.
