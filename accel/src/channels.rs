@@ -163,7 +163,8 @@ impl Channels {
     }
 
     /// The same with `wrap` around each engine: for whoever wants to see from outside what passes between a store and its
-    /// engines, and when. Nothing else changes, but that software, too, is an engine whose failures are done again.
+    /// engines, and when; before the first use, as engines that are there stay as they are. Nothing else changes, but that
+    /// software, too, is an engine whose failures are done again.
     pub fn wrapped<F>(mut self, wrap: F) -> Channels
     where
         F: Fn(Box<dyn Engine>) -> Box<dyn Engine> + Send + Sync + 'static,
@@ -295,8 +296,7 @@ impl fmt::Debug for Channels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::EngineError;
-    use crate::{Codec, Compressed, Job, Outcome, PAGE_SIZE, PageBytes};
+    use crate::{Codec, Compressed, EngineError, Job, Outcome, PAGE_SIZE, PageBytes};
 
     /// Fails every n-th page and lies about every n-th CRC.
     struct Flaky {

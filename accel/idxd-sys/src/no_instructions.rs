@@ -1,4 +1,4 @@
-//! The instructions of [`instructions`](../instructions.rs) on a CPU that cannot have them: tokens that nobody can hold.
+//! The instructions of `instructions.rs` on a CPU that cannot have them: tokens that nobody can hold.
 
 use crate::Descriptor;
 

@@ -75,13 +75,14 @@ impl Drop for InUse {
 
 /// Time from an arbitrary start: wall time without the time inside models on the replay clock, and without the time
 /// that the thread was kept from running; plus the cost of submitting to such models. While the process has no such
-/// model, it is wall time and nothing else.
+/// model, it is wall time and nothing else, which is ahead by what an earlier model stopped: what is measured begins
+/// and ends with a model or without.
 pub fn thread_time() -> Duration {
     Duration::from_nanos(if IN_USE.load(Ordering::Relaxed) != 0 { now() } else { wall() })
 }
 
 /// Time that was spent inside models, less what submitting to them costs; and time that the thread was kept from
-/// running.
+/// running. It stays what it is while there is no model.
 pub fn thread_stopped() -> Duration {
     Duration::from_nanos(STOPPED.load(Ordering::Relaxed).max(0).unsigned_abs())
 }
