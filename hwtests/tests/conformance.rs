@@ -199,6 +199,18 @@ fn work_ends_where_the_iterator_ends_it(case: Case) {
     assert_eq!(compress(&channels, &pages()[..3]).len(), 3);
 }
 
+/// Of QPL, too, which only these tests drive.
+fn pages_under_way_are_counted_once_for_each_descriptor(case: Case) {
+    for window in [1, 8] {
+        let Some(channels) = case.channels(window) else { return };
+        compress(&channels, &pages());
+        let (under_way, submitted) = (channels.under_way(), channels.device_counts().submitted);
+        assert!(submitted > 0 || case.backend == "software");
+        assert_eq!(under_way.iter().sum::<u64>(), submitted, "window {window}: {under_way:?}");
+        assert_eq!(under_way[1..=window].iter().sum::<u64>(), submitted, "window {window}: {under_way:?}");
+    }
+}
+
 fn corrupt_bytes_are_an_error_and_never_a_page(case: Case) {
     let Some(channels) = case.channels(8) else { return };
     let page = pages()[3];
@@ -358,6 +370,7 @@ macro_rules! stamp {
                 page_that_does_not_shrink_is_said_to_be_incompressible,
                 panic_in_the_sink_leaves_the_channel_usable,
                 work_ends_where_the_iterator_ends_it,
+                pages_under_way_are_counted_once_for_each_descriptor,
                 corrupt_bytes_are_an_error_and_never_a_page,
                 bad_page_of_a_batch_fails_alone,
                 child_of_fork_is_refused_and_its_parent_goes_on,
