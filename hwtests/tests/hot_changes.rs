@@ -323,10 +323,10 @@ fn change_area(stage: &Stage, _: usize) {
     stage.zswap.swapon_with_device(COMES_AND_GOES, slots, stage.device.clone()).unwrap();
 }
 
-/// A queue goes, in good order or by a reset, or comes again. Now and then there is none.
+/// A queue goes, in good order or by a reset; then the other, so that there is none; then both come again.
 fn change_queues(model: &Model, call: usize) {
     let queues: Vec<QueueId> = model.queues().collect();
-    let queue = queues[call / 3 % queues.len()];
+    let queue = queues[call % queues.len()];
     match call % 3 {
         0 if call % 24 == 12 && call / 24 < RESETS => assert!(model.abort(queue)),
         0 | 1 if model.is_enabled(queue) => assert!(model.disable(queue)),
