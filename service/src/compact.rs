@@ -47,8 +47,8 @@ impl Zswap {
         node: usize,
         enough_pages: u64,
         deadline: Option<Instant>,
-    ) -> Compaction {
-        let mut compaction = Compaction { deadline, enough_pages, ..Compaction::default() };
+    ) -> Compaction<'_> {
+        let mut compaction = Compaction::new(&self.pool, enough_pages, deadline);
         let hold =
             |owner, zspage, index, work: &mut dyn FnMut(_) -> _| self.hold_object(owner, zspage, index, work);
         self.pool.compact(node, &hold, &mut compaction);
@@ -81,7 +81,7 @@ impl Zswap {
                 repaired.strayed_bytes += strayed_pages * PAGE_SIZE as u64;
                 if strayed_pages != 0 {
                     // What is empty was moved as well, by all one can tell.
-                    self.pool.arena().release_stock(node);
+                    self.pool.release_stock(node);
                 }
             }
             match self.bring_home(owner, zspage, index) {

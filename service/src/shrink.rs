@@ -24,6 +24,7 @@ use crate::folio::{SwapEntry, TenantId};
 use crate::lru::List;
 use crate::swap_device::{PageWrite, SwapDevice};
 use crate::sync::Ordering;
+use crate::zsmalloc::Release;
 use crate::zswap::Zswap;
 
 /// Slots held at once while their pages are decompressed.
@@ -151,6 +152,8 @@ struct Shrinker<'s> {
     fruitless: u64,
     /// Bytes of objects that were freed and whose memory was not yet released: what compaction can give.
     loose: u64,
+    /// Memory that counts as released and is on its way.
+    release: Release<'s>,
 }
 
 /// A page of the batch.
@@ -175,6 +178,7 @@ impl<'s> Shrinker<'s> {
             failures: 0,
             fruitless: 0,
             loose: 0,
+            release: Release::new(&store.pool),
         }
     }
 
@@ -209,7 +213,10 @@ impl<'s> Shrinker<'s> {
 
     /// Releases empty memory, which costs nobody a write, and neither does what compaction gives.
     fn take_empty(&mut self, bytes: u64) {
-        self.shrunk.released_bytes += self.store.pool.release_warm_of(self.node) * PAGE_SIZE as u64;
+        let pages = self.store.pool.collect_warm(self.node, &mut self.release);
+        self.shrunk.released_bytes += pages * PAGE_SIZE as u64;
+        // Zspages are closed meanwhile, and writes may take long.
+        self.release.flush();
         self.compact(bytes);
     }
 
@@ -367,10 +374,11 @@ impl<'s> Shrinker<'s> {
             device.write_batch(&mut writes);
             let results: Vec<bool> = writes.into_iter().map(|write| write.into_result().is_ok()).collect();
             for (pending, written) in pending.into_iter().zip(results) {
+                self.release.make_room();
                 if !written {
                     drop(pending.writing);
                     self.failed();
-                } else if let Some(freed) = pending.writing.finish() {
+                } else if let Some(freed) = pending.writing.finish(&mut self.release) {
                     self.freed(freed);
                 }
             }

@@ -13,7 +13,7 @@ use crate::lru::{Leaves, Run};
 use crate::park::TimedOut;
 use crate::sync::Ordering;
 use crate::word::{Slot, is_on_device, on_device};
-use crate::zsmalloc::{CLASS_STEP, RawObject};
+use crate::zsmalloc::{CLASS_STEP, RawObject, Release};
 use crate::zswap::Zswap;
 
 /// What the freeing of a page gave.
@@ -152,8 +152,8 @@ impl Drop for DeviceIo<'_> {
 
 impl Writing<'_> {
     /// Ends a write that succeeded: frees the page, if it is still the one that was written and nobody has it at the
-    /// moment. Whoever took it meanwhile has the newer claim.
-    pub(crate) fn finish(self) -> Option<Freed> {
+    /// moment, and collects memory that is empty then. Whoever took the page meanwhile has the newer claim.
+    pub(crate) fn finish(self, release: &mut Release<'_>) -> Option<Freed> {
         let writing = std::mem::ManuallyDrop::new(self);
         let (store, slot) = (writing.store, writing.slot);
         let held = slot.try_lock_holding(writing.id);
@@ -168,7 +168,7 @@ impl Writing<'_> {
             return None;
         }
         let tenant = writing.entry.tenant();
-        let freed = store.release_for_reclaim(writing.id, writing.entry);
+        let freed = store.release_for_reclaim(writing.id, writing.entry, release);
         store.counters.add(Counter::OnDevicePages, 1);
         store.counters.add(Counter::WrittenBackPages, 1);
         slot.unlock_after_io(&store.lot, on_device(tenant, freed.node));
@@ -286,8 +286,8 @@ impl Zswap {
         Ok(len)
     }
 
-    /// Frees a published entry, and gives memory that is empty then back to the kernel. The caller holds its slot.
-    fn release_for_reclaim(&self, id: u32, entry: &Entry) -> Freed {
+    /// Frees a published entry, and collects memory that is empty then. The caller holds its slot.
+    fn release_for_reclaim(&self, id: u32, entry: &Entry, release: &mut Release<'_>) -> Freed {
         let Contents::Object { object, codec, .. } = entry.contents() else {
             unreachable!("only entries with objects are on LRU lists");
         };
@@ -299,7 +299,7 @@ impl Zswap {
         self.unlist(id, entry, object, node, Leaves::WrittenBack);
         // SAFETY: the entry took over the object when it was staged, and is no more, so nobody frees it again; who
         // borrowed its bytes borrowed the guard of this slot.
-        let released_pages = unsafe { self.pool.free_and_release(header, object) };
+        let released_pages = unsafe { self.pool.free_and_release(header, object, release) };
         Freed { node, object_bytes: object.len.into(), released_pages }
     }
 }

@@ -8,7 +8,7 @@ use zfolio_accel::ForkGuard;
 use super::*;
 use crate::Placement;
 use crate::limit;
-use crate::zsmalloc::{ArenaConfig, Homes, Object, ZsPool};
+use crate::zsmalloc::{ArenaConfig, Homes, Object, Release, ZsPool};
 
 /// An entry that owns objects, for all that the pool knows.
 const OWNER: u32 = 77;
@@ -33,11 +33,17 @@ enum Step {
     Store {
         len: usize,
     },
-    /// Frees the object at this place among those that the thread has.
+    /// Frees the object at this place among those that the thread has, and collects memory that is empty then, or not.
     Free {
         place: usize,
+        collect: bool,
     },
     ReleaseWarm,
+    /// Collects what is idle. It goes back to the kernel by a later step.
+    CollectWarm {
+        node: usize,
+    },
+    Flush,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -49,8 +55,10 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         6 => len.prop_map(|len| Step::Store { len }),
-        4 => any::<usize>().prop_map(|place| Step::Free { place }),
+        4 => any::<(usize, bool)>().prop_map(|(place, collect)| Step::Free { place, collect }),
         1 => Just(Step::ReleaseWarm),
+        1 => any::<usize>().prop_map(|node| Step::CollectWarm { node }),
+        1 => Just(Step::Flush),
     ]
 }
 
@@ -74,10 +82,10 @@ impl Kept<'_> {
 
 /// Does the steps of both threads of work, now of one, now of the other, as `turns` says.
 fn run(nodes: usize, pool: &ZsPool, steps: [Vec<Step>; 2], turns: &[bool]) {
-    let mut threads = steps.map(|steps| (steps.into_iter(), Vec::<Kept<'_>>::new()));
+    let mut threads = steps.map(|steps| (steps.into_iter(), Vec::<Kept<'_>>::new(), Release::new(pool)));
     let (mut tag, mut objects, mut object_bytes) = (0, 0u64, 0u64);
     for turn in turns.iter().cycle().take(turns.len() * 4) {
-        let (steps, kept) = &mut threads[usize::from(*turn)];
+        let (steps, kept, release) = &mut threads[usize::from(*turn)];
         match steps.next() {
             Some(Step::Store { len }) => {
                 tag += 1;
@@ -87,16 +95,22 @@ fn run(nodes: usize, pool: &ZsPool, steps: [Vec<Step>; 2], turns: &[bool]) {
                 kept.push(Kept { object, bytes });
                 (objects, object_bytes) = (objects + 1, object_bytes + len as u64);
             }
-            Some(Step::Free { place }) if !kept.is_empty() => {
+            Some(Step::Free { place, collect }) if !kept.is_empty() => {
                 let kept = kept.swap_remove(place % kept.len());
                 kept.assert_intact();
                 (objects, object_bytes) = (objects - 1, object_bytes - kept.bytes.len() as u64);
+                if collect {
+                    kept.object.free_and_release(release);
+                }
             }
             Some(Step::ReleaseWarm) => drop(pool.release_warm()),
+            Some(Step::CollectWarm { node }) => drop(pool.collect_warm(node % nodes, release)),
+            Some(Step::Flush) => release.flush(),
             _ => {}
         }
     }
-    threads.iter().for_each(|(_, kept)| kept.iter().for_each(Kept::assert_intact));
+    threads.iter_mut().for_each(|(_, _, release)| release.flush());
+    threads.iter().for_each(|(_, kept, _)| kept.iter().for_each(Kept::assert_intact));
     pool.check().unwrap();
     let usage: Vec<_> = (0..nodes).map(|node| pool.usage(node)).collect();
     assert_eq!(usage.iter().map(|usage| usage.objects).sum::<u64>(), objects);
@@ -161,4 +175,60 @@ fn pool_of_many_objects_is_dense_also_after_churn() {
     assert!(churned < 1.08, "allocated/compressed {churned:.4} after churn");
     drop(objects);
     pool.check().unwrap();
+}
+
+/// An object in a zspage with memory of an earlier one behind it, 5 idle pages, which were collected.
+fn with_idle_end_collected<'p>(pool: &'p ZsPool, release: &mut Release<'_>) -> Kept<'p> {
+    drop((0..8).map(|tag| kept(pool, tag, 3000)).collect::<Vec<_>>());
+    let object = kept(pool, 8, 3000);
+    assert_eq!(pool.collect_warm(0, release), 5);
+    object
+}
+
+fn kept(pool: &ZsPool, tag: usize, len: usize) -> Kept<'_> {
+    let bytes = pattern(tag, len);
+    Kept { object: pool.store(&bytes, 0, OWNER).unwrap(), bytes }
+}
+
+/// Were they put into the idle memory, they would go with it.
+#[test]
+fn objects_that_come_while_idle_memory_is_given_back_stay_whole() {
+    let pool = pool(1, 1 << 30, 1 << 20);
+    let mut release = Release::new(&pool);
+    let mut objects = vec![with_idle_end_collected(&pool, &mut release)];
+    objects.extend((10..20).map(|tag| kept(&pool, tag, 3000)));
+    assert_eq!(pool.release_warm(), 0, "it is collected once");
+    release.flush();
+    objects.extend((20..30).map(|tag| kept(&pool, tag, 3000)));
+    objects.iter().for_each(Kept::assert_intact);
+    pool.check().unwrap();
+    drop(objects);
+    pool.release_warm();
+    assert_eq!((pool.arena().pool_limit().used_pages(), pool.arena().resident_bytes().unwrap()), (0, 0));
+}
+
+#[test]
+fn zspage_whose_last_object_goes_while_its_end_is_given_back_is_free_then() {
+    let pool = pool(1, 1 << 30, 1 << 20);
+    let mut release = Release::new(&pool);
+    drop(with_idle_end_collected(&pool, &mut release));
+    assert_eq!((pool.usage(0).zspages, pool.usage(0).pool_pages), (1, 6));
+    drop(release);
+    let usage = pool.usage(0);
+    assert_eq!((usage.zspages, usage.pool_pages, usage.warm_pages), (0, 1, 1));
+    pool.check().unwrap();
+}
+
+/// More than go in one call to the kernel.
+#[test]
+fn any_number_of_zspages_is_given_back_at_once() {
+    let pool = pool(1, 1 << 30, 1 << 30);
+    let objects: Vec<_> = (0..24 * 300).map(|_| pool.store(&[7; PAGE_SIZE], 0, OWNER).unwrap()).collect();
+    drop(objects);
+    assert_eq!(pool.usage(0).warm_pages, 24 * 300);
+    let mut release = Release::new(&pool);
+    assert_eq!(pool.collect_warm(0, &mut release), 24 * 300);
+    release.flush();
+    pool.check().unwrap();
+    assert_eq!((pool.usage(0).pool_pages, pool.arena().resident_bytes().unwrap()), (0, 0));
 }

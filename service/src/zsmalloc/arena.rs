@@ -12,7 +12,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::ptr::{NonNull, null_mut};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64};
 
@@ -24,6 +24,7 @@ use crate::leaf::Leaf;
 use crate::limit::Limit;
 use crate::sync::Ordering;
 use crate::zsmalloc::class::ZSPAGE_PAGES;
+use crate::zsmalloc::memory::{MAX_RANGES, discard, discard_all, map, touch};
 use crate::zsmalloc::zspage::{Zspage, ZspageList};
 
 /// Bytes of a slot.
@@ -32,12 +33,6 @@ const REGION_SLOTS_BITS: u32 = 9;
 const REGION_LEN: usize = SLOT_LEN << REGION_SLOTS_BITS;
 /// 3 TiB of address space at most.
 const MAX_REGIONS: u32 = 1 << 16;
-
-/// Pages from which on a call that populates them costs less than a fault for each: 1.76 us a page against 1.26 for one
-/// page, 1.31 for four, 1.2 for sixteen (Linux 6.18 in a VM).
-const POPULATE_RUN: usize = 4;
-/// Tries of a populate that the kernel asks to repeat.
-const POPULATE_TRIES: usize = 16;
 
 /// Why there is no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,16 +130,15 @@ impl Arena {
     /// A slot of this node's regions for a zspage of `pages` pages: a warm one, if there is one, of which no more
     /// than `pages` pages have memory.
     pub(crate) fn take_slot(&self, node: usize, pages: usize) -> Result<u32, ArenaError> {
-        let mut slots = self.nodes[node].slots.lock();
-        let slots = &mut *slots;
+        let mut guard = self.nodes[node].slots.lock();
+        let slots = &mut *guard;
         let at = |slot| self.header(slot);
         // Most memory first; and rather too much, which is trimmed, than none.
         for populated in (1..=pages).rev().chain(pages + 1..=ZSPAGE_PAGES) {
             if let Some(slot) = slots.warm[populated].pop(at) {
                 slots.warm_pages -= populated as u64;
-                if populated > pages {
-                    self.release(slot, pages);
-                }
+                drop(guard);
+                self.release(slot, pages);
                 return Ok(slot);
             }
         }
@@ -158,41 +152,47 @@ impl Arena {
         Ok(slots.fresh - 1)
     }
 
-    /// Takes back a slot whose zspage has no objects any more. Its memory joins the warm stock if that is wanted and
-    /// there is room, or goes back to the kernel: how many pages.
-    pub(crate) fn retire_slot(&self, slot: u32, keep_warm: bool) -> u64 {
+    /// Takes back a slot whose zspage has no objects any more. Its memory joins the warm stock, if there is room, or goes
+    /// back to the kernel.
+    pub(crate) fn retire_slot(&self, slot: u32) {
         let header = self.header(slot);
-        let (home, on, populated) =
-            (usize::from(header.home.load(Ordering::Relaxed)), header.node(), header.populated());
+        let (home, on, populated) = (header.home(), header.node(), header.populated());
         let scarce = self.pool_limit.is_full() || self.nodes[on].limit.is_full();
-        let mut slots = self.nodes[home].slots.lock();
-        let slots = &mut *slots;
-        let room = slots.warm_pages + populated as u64 <= self.warm_pages_max;
-        let keep_warm = keep_warm && !header.has_strayed();
-        if keep_warm && populated != 0 && home == on && room && !scarce {
-            slots.warm_pages += populated as u64;
-            slots.warm[populated].push(slot, |slot| self.header(slot));
-            return 0;
-        }
-        self.release(slot, 0);
-        slots.empty.push(slot, |slot| self.header(slot));
-        populated as u64
-    }
-
-    /// Gives the memory of a node's free slots back to the kernel, and says how many pages that was.
-    pub(crate) fn release_stock(&self, node: usize) -> u64 {
-        let mut released = 0;
-        let mut slots = self.nodes[node].slots.lock();
-        let slots = &mut *slots;
-        for populated in 1..=ZSPAGE_PAGES {
-            while let Some(slot) = slots.warm[populated].pop(|slot| self.header(slot)) {
-                self.release(slot, 0);
-                slots.empty.push(slot, |slot| self.header(slot));
-                released += populated as u64;
+        if populated != 0 && home == on && !scarce && !header.has_strayed() {
+            let mut slots = self.nodes[home].slots.lock();
+            let slots = &mut *slots;
+            if slots.warm_pages + populated as u64 <= self.warm_pages_max {
+                slots.warm_pages += populated as u64;
+                slots.warm[populated].push(slot, |slot| self.header(slot));
+                return;
             }
         }
-        slots.warm_pages = 0;
-        released
+        self.release(slot, 0);
+        self.put_empty(slot);
+    }
+
+    /// Takes back a slot without memory.
+    pub(crate) fn put_empty(&self, slot: u32) {
+        let home = self.header(slot).home();
+        self.nodes[home].slots.lock().empty.push(slot, |slot| self.header(slot));
+    }
+
+    /// Takes up to `most` slots from a node's warm stock.
+    pub(crate) fn take_stock(&self, node: usize, most: usize) -> impl Iterator<Item = u32> {
+        let mut guard = self.nodes[node].slots.lock();
+        let mut populated = ZSPAGE_PAGES;
+        std::iter::from_fn(move || {
+            let slots = &mut *guard;
+            while populated > 0 {
+                if let Some(slot) = slots.warm[populated].pop(|slot| self.header(slot)) {
+                    slots.warm_pages -= populated as u64;
+                    return Some(slot);
+                }
+                populated -= 1;
+            }
+            None
+        })
+        .take(most)
     }
 
     /// Puts memory behind the pages of a slot up to `to`, and counts it where it is. For the first pages of a slot
@@ -292,16 +292,32 @@ impl Arena {
     }
 
     /// Gives the memory of a slot from page `keep` on back to the kernel. Nothing there is in use.
-    pub(crate) fn release(&self, slot: u32, keep: usize) {
-        let header = self.header(slot);
-        let populated = header.populated();
-        if populated <= keep {
-            return;
+    fn release(&self, slot: u32, keep: usize) {
+        let populated = self.header(slot).populated();
+        if populated > keep {
+            discard(self.page(slot, keep), populated - keep);
+            self.uncharge_end(slot, keep);
         }
-        let pages = populated - keep;
-        discard(self.page(slot, keep), pages);
+    }
+
+    /// Gives the memory of slots from some page on back to the kernel, at most [`MAX_RANGES`] of them. Nothing there is in use, nor
+    /// will be before [`uncharge_end`](Arena::uncharge_end) was called for each.
+    pub(crate) fn discard_ends(&self, ends: impl Iterator<Item = (u32, usize)>) {
+        let mut ranges = [(NonNull::dangling(), 0); MAX_RANGES];
+        let mut len = 0;
+        for (range, (slot, keep)) in ranges.iter_mut().zip(ends) {
+            *range = (self.page(slot, keep), self.header(slot).populated() - keep);
+            len += 1;
+        }
+        discard_all(&ranges[..len]);
+    }
+
+    /// Says that the memory of a slot from page `keep` on is the kernel's again.
+    pub(crate) fn uncharge_end(&self, slot: u32, keep: usize) {
+        let header = self.header(slot);
+        let pages = (header.populated() - keep) as u64;
         header.populated.store(u8::try_from(keep).expect("at most 24"), Ordering::Relaxed);
-        drop(Charge { arena: self, node: Some(header.node()), pages: pages as u64 });
+        drop(Charge { arena: self, node: Some(header.node()), pages });
     }
 
     fn page(&self, slot: u32, page: usize) -> NonNull<u8> {
@@ -428,68 +444,4 @@ impl Drop for Charge<'_> {
             self.arena.nodes[node].limit.uncharge(self.pages);
         }
     }
-}
-
-/// Maps address space that children of fork do not get (copies on write would double the pool) and that huge pages
-/// leave alone (they would populate 2 MiB for one object).
-fn map(len: usize) -> io::Result<NonNull<u8>> {
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory of ours.
-    let base = unsafe { libc::mmap(null_mut(), len, protection, flags, -1, 0) };
-    if base == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the range is the mapping just made. A kernel without huge pages refuses, which is as good.
-    unsafe { libc::madvise(base, len, libc::MADV_NOHUGEPAGE) };
-    // SAFETY: as above.
-    if unsafe { libc::madvise(base, len, libc::MADV_DONTFORK) } != 0 {
-        let error = io::Error::last_os_error();
-        // SAFETY: as above; nobody knows the mapping yet.
-        unsafe { libc::munmap(base, len) };
-        return Err(error);
-    }
-    Ok(NonNull::new(base.cast()).expect("mmap does not map address 0"))
-}
-
-/// Has the kernel put memory behind pages of a region that have none.
-fn touch(first: NonNull<u8>, pages: usize) -> io::Result<()> {
-    if pages < POPULATE_RUN {
-        write_to_each(first, pages);
-        return Ok(());
-    }
-    for _ in 0..POPULATE_TRIES {
-        // SAFETY: the range is part of a region of ours; populating changes no byte of it.
-        let result =
-            unsafe { libc::madvise(first.as_ptr().cast(), pages * PAGE_SIZE, libc::MADV_POPULATE_WRITE) };
-        if result == 0 {
-            return Ok(());
-        }
-        match io::Error::last_os_error().raw_os_error() {
-            Some(libc::EINTR | libc::EAGAIN) => {}
-            Some(libc::EINVAL) => {
-                // Linux before 5.14 has no MADV_POPULATE_WRITE.
-                write_to_each(first, pages);
-                return Ok(());
-            }
-            _ => break,
-        }
-    }
-    Err(io::Error::last_os_error())
-}
-
-/// What a populate does, by a fault for each page. (Out of memory is the same for both: the kernel gives a page or ends
-/// somebody, it does not refuse one.)
-fn write_to_each(first: NonNull<u8>, pages: usize) {
-    for page in 0..pages {
-        // SAFETY: the page is part of a region of ours, writable, and holds nothing yet.
-        unsafe { first.add(page * PAGE_SIZE).write_volatile(0) };
-    }
-}
-
-/// Gives the memory of these pages back; their bytes are lost.
-fn discard(first: NonNull<u8>, pages: usize) {
-    // SAFETY: the callers' pages belong to slots without objects, or hold none yet. Failing is not known to happen
-    // for a private anonymous mapping; it would leave the memory where it is.
-    unsafe { libc::madvise(first.as_ptr().cast(), pages * PAGE_SIZE, libc::MADV_DONTNEED) };
 }

@@ -11,12 +11,14 @@
 //! | [`backrefs`] | the word of each object: free-list link, or the entry that owns it |
 //! | [`arena`] | address space, memory with a known node, and the stock of warm memory |
 //! | [`homes`] | on which nodes the pages of a node may lie |
+//! | [`memory`] | what the kernel is asked for |
 //! | [`pool`] | objects |
 
 mod arena;
 mod backrefs;
 mod class;
 mod homes;
+mod memory;
 mod pool;
 mod zspage;
 
@@ -25,5 +27,5 @@ pub(crate) use class::CLASS_STEP;
 pub(crate) use homes::Homes;
 #[cfg(all(test, not(loom)))]
 pub(crate) use pool::Object;
-pub(crate) use pool::{Compaction, RawObject, ZsPool};
+pub(crate) use pool::{Compaction, RawObject, Release, ZsPool};
 pub(crate) use zspage::Zspage;

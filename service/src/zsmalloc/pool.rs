@@ -14,6 +14,7 @@
 mod check;
 mod compact;
 mod grow;
+mod release;
 mod stray;
 
 use std::mem::ManuallyDrop;
@@ -29,9 +30,10 @@ use crate::zsmalloc::arena::{Arena, ArenaConfig, ArenaError};
 use crate::zsmalloc::backrefs::{BackRefs, FREE, free_word, next_free};
 use crate::zsmalloc::class::{CLASS_STEP, CLASSES, class_of, object_size};
 use crate::zsmalloc::homes::Homes;
-use crate::zsmalloc::zspage::{NIL, NO_OBJECT, Zspage, ZspageList};
+use crate::zsmalloc::zspage::{Closed, NIL, NO_OBJECT, Zspage, ZspageList};
 
 pub(crate) use compact::Compaction;
+pub(crate) use release::Release;
 
 /// An object as an entry keeps it: a name, no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ pub(crate) struct RawObject {
 const FULLNESS_LISTS: usize = 4;
 /// The list of zspages without freed objects and with objects that were never used.
 const GROWING: usize = FULLNESS_LISTS;
-/// Not on a list: every object is in use, or the zspage has strayed.
+/// Not on a list: every object is in use, or the zspage is closed.
 const FULL: usize = FULLNESS_LISTS + 1;
 
 /// Pages of a class for each page that it takes beyond what the next object needs. So a large class asks the kernel
@@ -202,15 +204,22 @@ impl ZsPool {
     /// what [`header`](ZsPool::header) says of it.
     #[inline(always)]
     pub(crate) unsafe fn free_raw(&self, header: &Zspage, raw: RawObject) {
-        self.free::<true>(header, raw);
+        self.free(header, raw);
     }
 
-    /// The same, and memory that is empty then goes back to the kernel at once: how many pages.
+    /// The same, and memory that is empty then goes back to the kernel with what was collected before: how many pages.
     ///
     /// # Safety
     /// As [`free_raw`](ZsPool::free_raw).
-    pub(crate) unsafe fn free_and_release(&self, header: &Zspage, raw: RawObject) -> u64 {
-        self.free::<false>(header, raw)
+    pub(crate) unsafe fn free_and_release(
+        &self,
+        header: &Zspage,
+        raw: RawObject,
+        release: &mut Release<'_>,
+    ) -> u64 {
+        let (node, class) = (header.node(), header.class());
+        self.free_locked(self.class(node, class).lock(), raw, header, class)
+            .map_or(0, |state| release.add_slot(self.unlist_zspage(state, raw.zspage, header, class)))
     }
 
     /// The index of the node that the object's memory is on.
@@ -318,22 +327,24 @@ impl ZsPool {
         header.stays_to.store(to, Ordering::Relaxed);
     }
 
-    /// Frees an object, and says how many pages went back to the kernel.
     #[inline(always)]
-    fn free<const KEEP_WARM: bool>(&self, header: &Zspage, raw: RawObject) -> u64 {
+    fn free(&self, header: &Zspage, raw: RawObject) {
         let (node, class) = (header.node(), header.class());
-        self.free_locked(self.class(node, class).lock(), raw, header, class, KEEP_WARM)
+        if let Some(state) = self.free_locked(self.class(node, class).lock(), raw, header, class) {
+            self.retire(state, raw.zspage, header, class);
+        }
     }
 
+    /// Frees an object. If it was the last one of its zspage, the locked class comes back, and the caller is to take the zspage
+    /// from it.
     #[inline(always)]
-    fn free_locked(
-        &self,
-        mut state: LeafGuard<'_, Class>,
+    fn free_locked<'p>(
+        &'p self,
+        mut state: LeafGuard<'p, Class>,
         raw: RawObject,
         header: &Zspage,
         class: usize,
-        keep_warm: bool,
-    ) -> u64 {
+    ) -> Option<LeafGuard<'p, Class>> {
         debug_assert!(object_size(class) >= raw.len.into(), "{raw:?} in class {class}");
         state.objects -= 1;
         state.object_bytes -= u64::from(raw.len);
@@ -344,35 +355,14 @@ impl ZsPool {
         word.store(free_word(header.free.load(Ordering::Relaxed)), Ordering::Relaxed);
         header.free.store(raw.index, Ordering::Relaxed);
         if in_use >= header.stays_from.load(Ordering::Relaxed) {
-            return 0;
+            return None;
         }
         if in_use != 0 {
             self.relist(&mut state, raw.zspage, header);
-            return 0;
+            return None;
         }
-        self.retire(state, raw.zspage, header, class, keep_warm)
-    }
-
-    /// Gives all memory that holds no object, and that no object was ever in, back to the kernel, and says how many
-    /// pages that was: the stock of free slots, and the idle ends of zspages.
-    pub(crate) fn release_warm(&self) -> u64 {
-        (0..self.nodes.len()).map(|node| self.release_warm_of(node)).sum()
-    }
-
-    /// The same of one node.
-    pub(crate) fn release_warm_of(&self, node: usize) -> u64 {
-        let mut released = self.arena.release_stock(node);
-        for (class, state) in self.nodes[node].classes.iter().enumerate() {
-            let state = &mut *state.lock();
-            for id in state.lists.iter().flat_map(|list| list.iter(|id| self.arena.header(id))) {
-                let (keep, populated) =
-                    (used_pages(self.arena.header(id), class), self.arena.header(id).populated());
-                self.arena.release(id, keep);
-                state.populated_pages -= (populated - keep) as u64;
-                released += (populated - keep) as u64;
-            }
-        }
-        released
+        // Else whoever releases its end retires it.
+        (!header.is_closed(Closed::Releasing)).then_some(state)
     }
 
     pub(crate) fn homes(&self) -> &Homes {
@@ -423,7 +413,7 @@ fn used_pages(header: &Zspage, class: usize) -> usize {
 #[inline]
 fn list_of(header: &Zspage) -> usize {
     let capacity = usize::from(header.capacity.load(Ordering::Relaxed));
-    if header.has_strayed() {
+    if !header.is_open() {
         FULL
     } else if header.free.load(Ordering::Relaxed) != NO_OBJECT {
         // In use is below capacity here, for one is free.
@@ -464,10 +454,17 @@ impl Object<'_> {
         // SAFETY: the object is ours, and is freed only when dropped.
         unsafe { self.pool.bytes(self.pool.header(self.raw), self.raw) }
     }
+
+    #[cfg(test)]
+    pub(crate) fn free_and_release(self, release: &mut Release<'_>) {
+        let (pool, raw) = (self.pool, self.into_raw());
+        // SAFETY: the object is the caller's alone, and is not dropped any more.
+        unsafe { pool.free_and_release(pool.header(raw), raw, release) };
+    }
 }
 
 impl Drop for Object<'_> {
     fn drop(&mut self) {
-        self.pool.free::<true>(self.pool.header(self.raw), self.raw);
+        self.pool.free(self.pool.header(self.raw), self.raw);
     }
 }

@@ -34,12 +34,21 @@ pub(crate) struct Zspage {
     pub(crate) populated: AtomicU8,
     /// The list of its class that it is on.
     pub(crate) list: AtomicU8,
-    /// 1 once the kernel has moved memory of it to another node than `node`. Then nothing is put into it any more.
-    pub(crate) strayed: AtomicU8,
+    /// Why nothing is put into it, by [`Closed`]: 0 if it is open.
+    closed: AtomicU8,
     /// It stays on its list as long as it has freed objects and so many in use: at least ..
     pub(crate) stays_from: AtomicU16,
     /// .. and at most.
     pub(crate) stays_to: AtomicU16,
+}
+
+/// Why nothing may be put into a zspage.
+#[derive(Clone, Copy)]
+pub(crate) enum Closed {
+    /// The kernel has moved memory of it to another node than `node`.
+    Strayed = 1,
+    /// Memory of it is on its way back to the kernel. It stays a zspage until that is done, also without objects.
+    Releasing = 2,
 }
 
 const _: () = assert!(size_of::<Zspage>() <= 32 || cfg!(any(loom, shuttle)));
@@ -55,8 +64,30 @@ impl Zspage {
         self.node.load(Ordering::Relaxed).into()
     }
 
+    /// The index of the node whose arena the slot belongs to.
+    pub(crate) fn home(&self) -> usize {
+        self.home.load(Ordering::Relaxed).into()
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) == 0
+    }
+
     pub(crate) fn has_strayed(&self) -> bool {
-        self.strayed.load(Ordering::Relaxed) != 0
+        self.is_closed(Closed::Strayed)
+    }
+
+    pub(crate) fn is_closed(&self, why: Closed) -> bool {
+        self.closed.load(Ordering::Relaxed) & why as u8 != 0
+    }
+
+    pub(crate) fn set_closed(&self, why: Closed, closed: bool) {
+        let others = self.closed.load(Ordering::Relaxed) & !(why as u8);
+        self.closed.store(others | if closed { why as u8 } else { 0 }, Ordering::Relaxed);
+    }
+
+    pub(crate) fn open(&self) {
+        self.closed.store(0, Ordering::Relaxed);
     }
 
     #[inline]

@@ -7,19 +7,18 @@
 use std::ptr;
 use std::time::Instant;
 
-use super::{Class, FULLNESS_LISTS, RawObject, ZsPool, used_pages};
+use super::{Class, FULLNESS_LISTS, RawObject, Release, ZsPool};
 use crate::sync::Ordering;
 use crate::zsmalloc::backrefs::{FREE, free_word, next_free};
 use crate::zsmalloc::class::{CLASSES, object_size};
-use crate::zsmalloc::zspage::{NO_OBJECT, Zspage};
+use crate::zsmalloc::zspage::{Closed, NO_OBJECT, Zspage};
 
 /// Runs the work on an object with its page's slot held, and gives the entry the name that the work returns. It gets
 /// the object's presumable owner, zspage and index, and says if all of that was so and the object moved.
 pub(crate) type Hold<'h> = dyn Fn(u32, u32, u16, &mut dyn FnMut(RawObject) -> Option<RawObject>) -> bool + 'h;
 
 /// How much a compaction may do, and what it did.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Compaction {
+pub(crate) struct Compaction<'p> {
     /// It ends then.
     pub(crate) deadline: Option<Instant>,
     /// It ends when so many pages went back.
@@ -28,9 +27,15 @@ pub(crate) struct Compaction {
     pub(crate) moved_bytes: u64,
     /// Pages that went back to the kernel.
     pub(crate) released_pages: u64,
+    release: Release<'p>,
 }
 
-impl Compaction {
+impl<'p> Compaction<'p> {
+    pub(crate) fn new(pool: &'p ZsPool, enough_pages: u64, deadline: Option<Instant>) -> Compaction<'p> {
+        let release = Release::new(pool);
+        Compaction { deadline, enough_pages, moved_objects: 0, moved_bytes: 0, released_pages: 0, release }
+    }
+
     fn is_over(&self) -> bool {
         self.released_pages >= self.enough_pages
             || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
@@ -47,19 +52,20 @@ struct Sparse {
 
 impl ZsPool {
     /// Compacts the classes of a node, going on where the last call ended.
-    pub(crate) fn compact(&self, node: usize, hold: &Hold<'_>, compaction: &mut Compaction) {
+    pub(crate) fn compact(&self, node: usize, hold: &Hold<'_>, compaction: &mut Compaction<'_>) {
         let cursor = &self.nodes[node].compact_next;
         for _ in 0..CLASSES {
             if compaction.is_over() {
-                return;
+                break;
             }
             let class = cursor.load(Ordering::Relaxed) as usize % CLASSES;
             self.compact_class(node, class, hold, compaction);
             cursor.store((class + 1) as u32, Ordering::Relaxed);
         }
+        compaction.release.flush();
     }
 
-    fn compact_class(&self, node: usize, class: usize, hold: &Hold<'_>, compaction: &mut Compaction) {
+    fn compact_class(&self, node: usize, class: usize, hold: &Hold<'_>, compaction: &mut Compaction<'_>) {
         // Each round empties a zspage or fills all holes of the others. Others may make new ones meanwhile, for ever.
         let mut rounds = 0;
         loop {
@@ -128,7 +134,7 @@ impl ZsPool {
         node: usize,
         class: usize,
         hold: &Hold<'_>,
-        compaction: &mut Compaction,
+        compaction: &mut Compaction<'_>,
     ) -> bool {
         let header = self.arena.header(source);
         let mut moved = false;
@@ -141,6 +147,7 @@ impl ZsPool {
             if owner & FREE != 0 {
                 continue;
             }
+            compaction.release.make_room();
             let (mut full, mut emptied) = (false, false);
             let went = hold(owner, source, index, &mut |raw| {
                 let mut state = self.class(node, class).lock();
@@ -157,8 +164,11 @@ impl ZsPool {
                 compaction.moved_bytes += u64::from(raw.len);
                 state.objects += 1;
                 state.object_bytes += u64::from(raw.len);
-                emptied = header.in_use.load(Ordering::Relaxed) == 1;
-                compaction.released_pages += self.free_locked(state, raw, header, class, false);
+                if let Some(state) = self.free_locked(state, raw, header, class) {
+                    emptied = true;
+                    let slot = self.unlist_zspage(state, raw.zspage, header, class);
+                    compaction.released_pages += compaction.release.add_slot(slot);
+                }
                 Some(new)
             });
             moved |= went;
@@ -170,7 +180,7 @@ impl ZsPool {
     }
 
     /// Moves the last objects of a zspage into its own holes, and gives the pages behind the last one back.
-    fn squeeze(&self, id: u32, node: usize, class: usize, hold: &Hold<'_>, compaction: &mut Compaction) {
+    fn squeeze(&self, id: u32, node: usize, class: usize, hold: &Hold<'_>, compaction: &mut Compaction<'_>) {
         let header = self.arena.header(id);
         loop {
             let index = {
@@ -178,7 +188,7 @@ impl ZsPool {
                 if !belongs(header, node, class) {
                     return;
                 }
-                compaction.released_pages += self.trim(&mut state, id, header, class);
+                self.tidy(&mut state, id, header);
                 header.bump.load(Ordering::Relaxed) - 1
             };
             // From the trimmed end down, as long as it goes without another trim: holes are in ascending order.
@@ -221,15 +231,17 @@ impl ZsPool {
                 break;
             }
         }
+        compaction.release.make_room();
         let mut state = self.class(node, class).lock();
         if belongs(header, node, class) {
-            compaction.released_pages += self.trim(&mut state, id, header, class);
+            self.tidy(&mut state, id, header);
+            compaction.released_pages +=
+                self.collect_end(&mut state, id, header, class, &mut compaction.release);
         }
     }
 
-    /// Forgets the holes at the end of a zspage, puts the others in ascending order, and gives the pages behind the last
-    /// object back to the kernel: how many.
-    fn trim(&self, state: &mut Class, id: u32, header: &Zspage, class: usize) -> u64 {
+    /// Forgets the holes at the end of a zspage, and puts the others in ascending order.
+    fn tidy(&self, state: &mut Class, id: u32, header: &Zspage) {
         let block = header.backrefs.load(Ordering::Relaxed);
         let mut bump = header.bump.load(Ordering::Relaxed);
         let word = |index: u16| self.backrefs.word(block, index);
@@ -246,13 +258,6 @@ impl ZsPool {
         }
         header.free.store(free, Ordering::Relaxed);
         self.relist(state, id, header);
-        let (keep, populated) = (used_pages(header, class), header.populated());
-        if populated <= keep {
-            return 0;
-        }
-        self.arena.release(id, keep);
-        state.populated_pages -= (populated - keep) as u64;
-        (populated - keep) as u64
     }
 
     /// A freed object of the fullest zspage that has one and is not `source`.
@@ -279,7 +284,11 @@ impl ZsPool {
     }
 }
 
-/// True while a zspage is one of this class on this node, with objects. To be asked with the class locked.
+/// True while a zspage is one of this class on this node, with objects, and no memory of it is on its way back to the kernel. To be
+/// asked with the class locked.
 pub(super) fn belongs(header: &Zspage, node: usize, class: usize) -> bool {
-    header.in_use.load(Ordering::Relaxed) != 0 && header.node() == node && header.class() == class
+    header.in_use.load(Ordering::Relaxed) != 0
+        && header.node() == node
+        && header.class() == class
+        && !header.is_closed(Closed::Releasing)
 }

@@ -73,7 +73,7 @@ impl ZsPool {
         {
             // Still full, and there is room where its pages are.
             drop(state);
-            self.forget_zspage(slot, class, true);
+            self.arena.retire_slot(self.forget_zspage(slot, class));
             return Ok((self.class(on, class).lock(), place));
         }
         let mut state = self.class(on, class).lock();
@@ -206,23 +206,22 @@ impl ZsPool {
         header.in_use.store(0, Ordering::Relaxed);
         header.bump.store(0, Ordering::Relaxed);
         header.free.store(NO_OBJECT, Ordering::Relaxed);
-        header.strayed.store(0, Ordering::Relaxed);
+        header.open();
         // One page holds the first object of any class. A warm slot has it already.
         if header.populated() == 0
             && let Err(error) = self.arena.populate(slot, node, 1, may_be_on)
         {
-            self.forget_zspage(slot, class, true);
+            self.arena.retire_slot(self.forget_zspage(slot, class));
             return Err(error);
         }
         Ok((slot, header.node()))
     }
 
-    /// Gives back the slot of a zspage that is on no list and has no objects: how many pages went back to the kernel.
-    fn forget_zspage(&self, slot: u32, class: usize, keep_warm: bool) -> u64 {
+    /// Gives up a zspage that is on no list and has no objects: the slot is the caller's.
+    fn forget_zspage(&self, slot: u32, class: usize) -> u32 {
         let header = self.arena.header(slot);
-        let home = usize::from(header.home.load(Ordering::Relaxed));
-        self.backrefs.free(home, header.backrefs.load(Ordering::Relaxed), SHAPES[class].objects);
-        self.arena.retire_slot(slot, keep_warm)
+        self.backrefs.free(header.home(), header.backrefs.load(Ordering::Relaxed), SHAPES[class].objects);
+        slot
     }
 
     /// Gives a new zspage to its class, and takes its first object.
@@ -242,15 +241,19 @@ impl ZsPool {
         (id, 0)
     }
 
-    /// Takes a zspage without objects from its class, and says how many pages went back to the kernel.
-    pub(super) fn retire(
+    /// Takes a zspage without objects from its class; its memory may stay for the next stores.
+    pub(super) fn retire(&self, state: LeafGuard<'_, Class>, id: u32, header: &Zspage, class: usize) {
+        self.arena.retire_slot(self.unlist_zspage(state, id, header, class));
+    }
+
+    /// Takes a zspage without objects from its class: the slot is the caller's.
+    pub(super) fn unlist_zspage(
         &self,
         mut state: LeafGuard<'_, Class>,
         id: u32,
         header: &Zspage,
         class: usize,
-        keep_warm: bool,
-    ) -> u64 {
+    ) -> u32 {
         let list = usize::from(header.list.load(Ordering::Relaxed));
         if list != FULL {
             state.lists[list].remove(id, |id| self.arena.header(id));
@@ -262,6 +265,6 @@ impl ZsPool {
             self.nodes[header.node()].fine[class].store(false, Ordering::Relaxed);
         }
         drop(state);
-        self.forget_zspage(id, class, keep_warm)
+        self.forget_zspage(id, class)
     }
 }

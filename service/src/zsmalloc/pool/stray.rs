@@ -6,7 +6,7 @@
 
 use super::ZsPool;
 use super::compact::belongs;
-use crate::sync::Ordering;
+use crate::zsmalloc::zspage::Closed;
 
 impl ZsPool {
     /// Asks the kernel where the memory of a zspage of this node is now: how many pages are on another one.
@@ -24,7 +24,7 @@ impl ZsPool {
         let mut state = self.class(node, class).lock();
         // It may be another zspage's slot by now. If that is one of this class, it is moved for nothing.
         if belongs(header, node, class) {
-            header.strayed.store(strayed.into(), Ordering::Relaxed);
+            header.set_closed(Closed::Strayed, strayed);
             self.relist(&mut state, id, header);
         }
     }
