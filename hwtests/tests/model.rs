@@ -11,10 +11,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use iaa_model::{FaultPlan, Model, ModelConfig, OtherProcess};
+use iaa_model::{FaultPlan, Model, ModelConfig, OtherProcess, QueueId};
+use idxd_sys::{opcode, status};
 use zfolio::{Backend, Config, Folio, LoadError, NodeId, PAGE_SIZE, PageBytes, SwapEntry, Zswap};
 use zfolio_accel::direct::{DirectConfig, Verify};
-use zfolio_accel::{Channels, ChannelsConfig, Compressed, FallbackCounts, Purpose, Topology};
+use zfolio_accel::{Channels, ChannelsConfig, Compressed, FallbackCounts, Job, Purpose, Topology, crc32};
 
 fn at(offset: usize) -> SwapEntry {
     SwapEntry::new(0, u32::try_from(offset).unwrap())
@@ -184,10 +185,81 @@ fn what_comes_after_the_store_is_gone_writes_to_nobodys_memory() {
         assert!(caught.is_err());
         drop(channels);
         drop(pages);
-        // Small pieces and whole mappings, wherever the allocator finds room.
-        let others: Vec<Vec<u8>> = (6..22).map(|bits| vec![0xa5; 1 << bits]).collect();
+        let others = others();
         model.drain();
         assert!(model.summary().faults_injected() > 0, "seed {seed}");
         assert!(others.iter().flatten().all(|&byte| byte == 0xa5), "seed {seed}: a late answer went astray");
+    }
+}
+
+/// Memory of others: small pieces and whole mappings, wherever the allocator finds room.
+fn others() -> Vec<Vec<u8>> {
+    (6..22).map(|bits| vec![0xa5; 1 << bits]).collect()
+}
+
+/// Stores `pages`, calls `meanwhile` when the `at`th is asked for, and reads all of them back.
+fn store_and_read(channels: &Channels, pages: &[PageBytes], at: usize, meanwhile: impl Fn()) {
+    let mut stored = Vec::new();
+    let mut sink = |_, outcome: Compressed<'_>| match outcome {
+        Compressed::Bytes { bytes, codec, crc } => stored.push((bytes.to_vec(), codec, crc)),
+        Compressed::Incompressible { .. } => panic!("all of them shrink"),
+    };
+    let mut asked = pages.iter().enumerate().map(|(index, page)| {
+        if index == at {
+            meanwhile();
+        }
+        page
+    });
+    channels.with(Purpose::Store, |channel| channel.compress(&mut asked, &mut sink));
+    assert_eq!(stored.len(), pages.len());
+    for (page, (bytes, codec, crc)) in pages.iter().zip(&stored) {
+        assert_eq!(*crc, crc32(page));
+        let mut out = [0xee; PAGE_SIZE];
+        let mut jobs = [Some(Job::new(*codec, bytes, *crc, &mut out))];
+        channels.with(Purpose::Load, |channel| channel.decompress(&mut jobs));
+        assert!(jobs[0].take().unwrap().result().is_ok() && out == *page);
+    }
+}
+
+/// Its driver disables the queues: what waits there has no answer, and what engines have begun has one, in time or not.
+#[test]
+fn device_that_halts_with_pages_under_way_loses_none_and_their_memory_is_nobodys_until_it_is_known_to_be_safe()
+ {
+    for begun in ["slow:1", "late:10s burst=3+10 op=compress"] {
+        let model = model(ModelConfig::spr(1).with_faults(begun.parse().unwrap()));
+        let queues: Vec<QueueId> = model.queues().collect();
+        let config = ChannelsConfig {
+            backend: Backend::Model,
+            model: Some(Arc::clone(&model)),
+            window: 32,
+            ..ChannelsConfig::default()
+        };
+        let channels = Channels::new(config, &Topology::single_node()).unwrap();
+        let pages = pages(64);
+        store_and_read(&channels, &pages, 33, || {
+            queues.iter().for_each(|&queue| assert!(model.abort(queue)));
+        });
+        let (counts, summary) = (channels.device_counts(), model.summary());
+        assert!(summary.abandoned > 0, "{begun}: {summary}");
+        assert_eq!(counts.timed_out > summary.abandoned, begun.starts_with("late"), "{begun}: {counts:?}");
+        assert_eq!(counts.completed, summary.ended(opcode::COMPRESS, status::SUCCESS), "{begun}");
+        assert_eq!(counts.completed + counts.timed_out, counts.submitted, "{begun}: each has one end");
+        assert_eq!(counts.retired_ops, counts.timed_out, "{begun}");
+        assert!(counts.refused > 0, "{begun}");
+        let fallbacks = channels.fallbacks();
+        assert_eq!(fallbacks.timed_out, counts.timed_out, "{begun}");
+        assert!(fallbacks.no_queue > 0, "{begun}");
+
+        // It is reset and enabled again: another queue of the same name.
+        queues.iter().for_each(|&queue| assert!(model.enable(queue)));
+        channels.rescan();
+        store_and_read(&channels, &pages, usize::MAX, || {});
+        assert!(channels.device_counts().submitted > counts.submitted, "{begun}: it is used again");
+
+        drop(channels);
+        let others = others();
+        assert!(model.drain());
+        assert_eq!(model.summary().software_errors, 0, "{begun}: late records have a place");
+        assert!(others.iter().flatten().all(|&byte| byte == 0xa5), "{begun}: a late answer went astray");
     }
 }
