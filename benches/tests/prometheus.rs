@@ -128,6 +128,29 @@ fn figures_of_every_store_by_node_and_tenant_are_written_in_the_text_format() {
     assert_eq!(left.len(), 2, "what was written beside the file is gone: {left:?}");
 }
 
+/// Corpora were told apart by their files' names: of two with one name in two folders the second took the first's place.
+#[test]
+fn corpora_of_one_file_name_are_told_apart_by_their_paths() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("zfolio.prom");
+    let corpora = [("java", 64), ("redis", 96)].map(|(folder, pages)| {
+        let corpus = dir.path().join(folder).join("app.pages");
+        fs::create_dir(corpus.parent().unwrap()).unwrap();
+        fs::write(&corpus, mixed_pages(pages)).unwrap();
+        (corpus.to_str().unwrap().to_owned(), pages as f64)
+    });
+    let [(java, _), (redis, _)] = &corpora;
+    let args =
+        ["bench", "--corpus", java, "--corpus", redis, "--codec", "lz4", "--rounds", "1", "--prometheus"];
+    let ran = zfolio(&[&args[..], &[file.to_str().unwrap()]].concat());
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    let samples = parse(&fs::read_to_string(&file).unwrap());
+    for (corpus, pages) in corpora {
+        let labels = Labels::from([("corpus".to_owned(), corpus), ("codec".to_owned(), "lz4".to_owned())]);
+        assert_eq!(samples.get(&("zfolio_stored_pages".to_owned(), labels)), Some(&pages));
+    }
+}
+
 #[test]
 fn file_that_cannot_be_written_is_told_before_anything_is_measured() {
     let dir = tempfile::tempdir().unwrap();

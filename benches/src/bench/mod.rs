@@ -206,7 +206,8 @@ pub(crate) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<ExitCode, B
     Ok(if printed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// All corpora before the first measurement: a broken one is found out at once. None after Ctrl-C.
+/// All corpora before the first measurement: a broken one is found out at once. Files of one name are called by their paths.
+/// None after Ctrl-C.
 fn corpora(
     paths: &[PathBuf],
     interrupt: &Interrupt,
@@ -214,7 +215,14 @@ fn corpora(
 ) -> Result<Option<Vec<Corpus>>, BenchError> {
     if !paths.is_empty() {
         let read = |path: &PathBuf| Corpus::read(path).map_err(BenchError::Corpus);
-        return paths.iter().map(read).collect::<Result<_, _>>().map(Some);
+        let mut corpora: Vec<Corpus> = paths.iter().map(read).collect::<Result<_, _>>()?;
+        let names: Vec<String> = corpora.iter().map(|corpus| corpus.name.clone()).collect();
+        for (corpus, path) in corpora.iter_mut().zip(paths) {
+            if names.iter().filter(|name| **name == corpus.name).count() > 1 {
+                corpus.name = path.display().to_string();
+            }
+        }
+        return Ok(Some(corpora));
     }
     match builtin::gather(interrupt, progress) {
         Err(CorpusError::Interrupted) => {
