@@ -4,7 +4,7 @@
 #
 #     ci/record.sh [FOLDER]
 #
-# By hand, on a machine with nothing else to do; it takes some ten minutes. Ended and started anew it goes on with the
+# By hand, on a machine with nothing else to do; it takes some three minutes. Ended and started anew it goes on with the
 # sweep. FOLDER is benches/results unless told.
 set -euo pipefail
 cd "$(dirname "$0")/.."
