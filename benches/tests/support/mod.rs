@@ -2,7 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -75,12 +76,12 @@ pub(crate) fn wait_until(mut so: impl FnMut() -> bool) -> bool {
 
 /// A JSON file.
 pub(crate) fn json(path: &Path) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(path).expect("the file is there")).expect("it is JSON")
+    serde_json::from_str(&fs::read_to_string(path).expect("the file is there")).expect("it is JSON")
 }
 
 /// A file of JSON lines.
 pub(crate) fn json_lines(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).expect("the file is there");
+    let text = fs::read_to_string(path).expect("the file is there");
     text.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect()
 }
 
@@ -101,4 +102,25 @@ pub(crate) fn mixed_pages(count: usize) -> Vec<u8> {
         }
     }
     pages
+}
+
+/// A folder with a corpus of `count` pages in it.
+pub(crate) fn corpus(count: usize) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("there is room for a folder");
+    let path = dir.path().join("test.pages");
+    fs::write(&path, mixed_pages(count)).expect("and for pages");
+    (dir, path)
+}
+
+/// Runs `bench` on a corpus with more arguments, and reads its JSON lines.
+pub(crate) fn bench(corpus: &Path, more: &[&str]) -> (Ran, Vec<Value>) {
+    let json = corpus.with_extension("jsonl");
+    let [corpus, out] = [corpus, &json].map(|path| path.to_str().expect("a name of letters"));
+    let mut args = vec!["bench", "--corpus", corpus, "--json", out];
+    args.extend(more);
+    let ran = zfolio(&args);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(ran.stderr, "", "no progress in a pipe");
+    assert!(ran.stdout.lines().all(|line| line.chars().count() <= 120), "{}", ran.stdout);
+    (ran, json_lines(&json))
 }
