@@ -4,6 +4,7 @@ mod basics;
 mod failure;
 mod model;
 mod nodes;
+mod order;
 mod placement;
 mod pressure;
 mod proactive;

@@ -5,25 +5,22 @@
 //! such word in it is one step: codecs, charges, the borrowing of channels. There is no time: a wait that nobody ends is a deadlock, which shuttle reports.
 //!
 //! Engine and swap device fail by seed, with steps in between, and leave rubbish behind when they do. Pages are stamped, and each
-//! slot must have behaved as if its operations came one after another ([`threads`](super::threads)).
+//! slot must have behaved as if its operations came one after another ([`order`](super::order)).
 
-use std::collections::{HashMap, VecDeque};
-use std::io;
+mod moody;
+
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{FailurePersistence, Runner, thread};
-use zfolio_accel::{Engine, EngineError, Job, Outcome, Page, Software};
+use zfolio_accel::Page;
 
-use super::threads::{Did, Event, assert_one_after_another};
+use self::moody::{MoodyDevice, MoodyEngine};
+use super::order::{self, Did, Event, assert_one_after_another};
 use super::*;
-use crate::sync::AtomicU32;
-use crate::{
-    Incompressible, LoadError, MemoryDevice, StoreError, Stored, Swap, SwapDevice, SwapError, TenantConfig,
-    TenantId,
-};
+use crate::{Incompressible, LoadError, StoreError, Stored, Swap, SwapError, TenantConfig, TenantId};
 
 const THREADS: usize = 3;
 /// Few, so that threads meet; what a leaf of the tree has under shuttle.
@@ -31,156 +28,17 @@ const SLOTS: usize = 8;
 /// Schedules of a batch, which a number repeats.
 const BATCH: u64 = 200;
 
-/// A page of this slot and version. Of few lengths, so that pages are neighbours in the pool.
+/// Of few lengths, so that pages are neighbours in the pool.
+fn noise(version: u64, _: &mut Random) -> usize {
+    [0, 511, 40, 40, 40, 40, 200, 200][version as usize % 8]
+}
+
 fn stamped(slot: usize, version: u64) -> PageBytes {
-    let tag = (slot as u64) << 48 | version;
-    let mut page = [0; PAGE_SIZE];
-    page.as_chunks_mut().0.fill(tag.to_ne_bytes());
-    let mut random = Random::new(tag);
-    let noise = [0, 511, 40, 40, 40, 40, 200, 200][version as usize % 8];
-    for word in &mut page.as_chunks_mut().0[1..=noise] {
-        *word = random.next().to_ne_bytes();
-    }
-    page
+    order::stamped(slot, version, noise)
 }
 
-/// The version of a page that was loaded from `slot`.
 fn version_in(page: &PageBytes, slot: usize) -> u64 {
-    let tag = u64::from_ne_bytes(page[..8].try_into().unwrap());
-    let version = tag & ((1 << 48) - 1);
-    assert_eq!((tag >> 48) as usize, slot, "a page of another slot");
-    assert!(*page == stamped(slot, version), "slot {slot}: a torn page of version {version}");
-    version
-}
-
-/// Where the scheduler may let another go on.
-#[derive(Default)]
-struct Point(AtomicU32);
-
-impl Point {
-    fn pass(&self) {
-        self.0.load(Ordering::SeqCst);
-    }
-}
-
-/// Software that fails now and then, as a device does.
-struct MoodyEngine {
-    software: Software,
-    random: Random,
-    point: Point,
-}
-
-impl Engine for MoodyEngine {
-    fn name(&self) -> &'static str {
-        "moody"
-    }
-
-    fn window(&self) -> usize {
-        2
-    }
-
-    fn compress<'a>(
-        &mut self,
-        pages: &mut dyn Iterator<Item = &'a PageBytes>,
-        sink: &mut dyn FnMut(Outcome<'a, '_>),
-    ) {
-        let mut in_flight = VecDeque::new();
-        loop {
-            while in_flight.len() < 2
-                && let Some(page) = pages.next()
-            {
-                in_flight.push_back(page);
-            }
-            let Some(page) = in_flight.pop_front() else { return };
-            self.point.pass();
-            if self.random.below(6) == 0 {
-                sink(Outcome::Failed { page, error: EngineError::TimedOut });
-            } else {
-                self.software.compress(&mut std::iter::once(page), sink);
-            }
-        }
-    }
-
-    fn decompress(&mut self, jobs: &mut [Option<Job<'_>>]) {
-        for job in jobs.iter_mut().flatten() {
-            // A device reads while others go on.
-            let (first, second) = job.bytes.split_at(job.bytes.len() / 2);
-            let mut bytes = first.to_vec();
-            self.point.pass();
-            bytes.extend_from_slice(second);
-            if self.random.below(6) == 0 {
-                job.page.fill(0xbd);
-                job.finish(Err(EngineError::PageFault));
-                continue;
-            }
-            let mut jobs = [Some(Job::new(job.codec, &bytes, job.crc, job.page))];
-            self.software.decompress(&mut jobs);
-            let result = jobs[0].as_ref().unwrap().result();
-            let crc = job.crc;
-            job.finish(result.map(|()| crc));
-        }
-    }
-}
-
-/// A swap device that fails now and then, half-way, and does not bear two operations of a slot at a time.
-struct MoodyDevice {
-    pages: MemoryDevice,
-    random: Mutex<Random>,
-    clock: Arc<AtomicU64>,
-    /// Operations under way, and when they began.
-    busy: Mutex<HashMap<SwapEntry, u64>>,
-    point: Point,
-}
-
-impl MoodyDevice {
-    fn fails(&self) -> bool {
-        self.random.lock().unwrap().below(5) == 0
-    }
-
-    fn io<T>(&self, entry: SwapEntry, work: impl FnOnce() -> T) -> T {
-        let now = self.clock.fetch_add(1, Ordering::SeqCst);
-        let before = self.busy.lock().unwrap().insert(entry, now);
-        assert_eq!(before, None, "two operations of {entry} at a time");
-        self.point.pass();
-        let result = work();
-        self.point.pass();
-        self.busy.lock().unwrap().remove(&entry);
-        result
-    }
-
-    /// Who gave up the place of a slot, by a call at this time, may see it given to somebody else.
-    fn assert_is_free(&self, slot: usize, called: u64) {
-        let since = self.busy.lock().unwrap().get(&at(slot)).copied();
-        assert!(
-            since.is_none_or(|since| since > called),
-            "slot {slot}: its place is given away and written to"
-        );
-    }
-}
-
-impl SwapDevice for MoodyDevice {
-    fn write(&self, entry: SwapEntry, page: &PageBytes) -> io::Result<()> {
-        self.io(entry, || {
-            let mut torn = *page;
-            torn[PAGE_SIZE / 2..].fill(0xbd);
-            self.pages.write(entry, &torn)?;
-            self.point.pass();
-            if self.fails() {
-                return Err(io::Error::from_raw_os_error(libc::EIO));
-            }
-            self.pages.write(entry, page)
-        })
-    }
-
-    fn read(&self, entry: SwapEntry, page: &mut PageBytes) -> io::Result<()> {
-        self.io(entry, || {
-            if self.fails() {
-                page.fill(0xbd);
-                return Err(io::Error::from_raw_os_error(libc::EIO));
-            }
-            self.pages.read(entry, page)
-        })
-    }
+    order::version_in(page, slot, noise)
 }
 
 /// What happened in all schedules together, so that nobody believes in tests of nothing.
@@ -250,21 +108,11 @@ impl Stage {
         let method = [Method::Lz4, Method::Deflate][random.below(2)];
         let engines = AtomicU64::new(seed);
         let channels = Channels::with_engine(method, topology, "moody", move |_, _| {
-            Box::new(MoodyEngine {
-                software: Software::new(method, 1),
-                random: Random::new(engines.fetch_add(1, Ordering::Relaxed)),
-                point: Point::default(),
-            })
+            Box::new(MoodyEngine::new(method, Random::new(engines.fetch_add(1, Ordering::Relaxed))))
         });
         let zswap = Arc::new(Zswap::with_channels(config, topology, channels).unwrap());
         let clock = Arc::new(AtomicU64::new(0));
-        let device = Arc::new(MoodyDevice {
-            pages: MemoryDevice::new(),
-            random: Mutex::new(Random::new(seed)),
-            clock: Arc::clone(&clock),
-            busy: Mutex::default(),
-            point: Point::default(),
-        });
+        let device = Arc::new(MoodyDevice::new(seed, Arc::clone(&clock)));
         zswap.swapon_with_device(0, SLOTS as u32, device.clone()).unwrap();
         Stage { swap: Swap::new(zswap), device, clock, versions: AtomicU64::new(1), tally }
     }
