@@ -223,8 +223,7 @@ fn store_and_read(channels: &Channels, pages: &[PageBytes], at: usize, meanwhile
 
 /// Its driver disables the queues: what waits there has no answer, and what engines have begun has one, in time or not.
 #[test]
-fn device_that_halts_with_pages_under_way_loses_none_and_their_memory_is_nobodys_until_it_is_known_to_be_safe()
- {
+fn device_that_halts_with_pages_under_way_loses_none_and_gets_no_memory_back() {
     for begun in ["slow:1", "late:10s burst=3+10 op=compress"] {
         let model = model(ModelConfig::spr(1).with_faults(begun.parse().unwrap()));
         let queues: Vec<QueueId> = model.queues().collect();

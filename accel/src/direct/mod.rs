@@ -91,7 +91,7 @@ pub(crate) use under_way::Column;
 pub enum Huffman {
     /// The fixed codes of RFC 1951.
     Fixed,
-    /// Dynamic where the device makes them by itself, which the second generation does, else fixed.
+    /// Dynamic where the device makes them by itself, which the second generation does, else fixed. (QPL makes them for any device.)
     #[default]
     ByDevice,
     /// Dynamic. A device of the first generation is given each page twice: it counts symbols, the CPU makes codes of the

@@ -20,7 +20,8 @@ use super::shape::{Kind, Shapes};
 use super::status::{COUNTS_SIZE, MAX_COMPRESSED, Verdict};
 use crate::{EngineError, ForkGuard, PAGE_SIZE};
 
-/// Retired ops that a channel may have: half a megabyte is leaked at most.
+/// Retired ops that a channel may have. A mapping stays with any of its ops, so 0.3 MiB are leaked at most with a window of
+/// 8, and 1.2 with one of 128 and codes of pages' own.
 pub(crate) const MOST_RETIRED: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,7 +248,7 @@ impl Window {
                 stamp(&end.shapes, op, descriptor);
             }
             // SAFETY: what the descriptors read is the caller's, who is borrowed from until the op is done or given up
-            // (`Flight`), our own output, or a constant. What they write is `memory` of ops that are marked as in
+            // (`Flight`), our own output or codes, or a constant. What they write is `memory` of ops that are marked as in
             // flight below, so that it is touched only when the record's status is not zero; or it is retired.
             let Submitted { accepted, refusal } = unsafe { end.portal.submit(descriptors) };
             if accepted < credits {
