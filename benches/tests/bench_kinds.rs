@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 
 use serde_json::Value;
-use support::{bench, corpus, json_lines, zfolio};
+use support::{bench, corpus, end, json_lines, signal, start, wait_until, zfolio};
 
 #[test]
 fn two_settings_are_compared_and_a_planted_slowdown_is_found() {
@@ -206,6 +206,33 @@ fn perturbed_comparison_has_a_ratio_in_each_layout() {
     assert_eq!(figures.len(), 6);
     assert!(figures.iter().all(|line| line["verdict"].is_null()), "two layouts cannot say");
     assert!(ran.stdout.contains("too few layouts to say"), "{}", ran.stdout);
+}
+
+/// The results of the process before it were taken for its own.
+#[test]
+fn process_that_writes_no_results_has_none() {
+    let (_dir, path) = corpus(64);
+    let json = path.with_extension("jsonl");
+    let args =
+        ["bench", "--corpus", path.to_str().unwrap(), "--json", json.to_str().unwrap(), "--codec", "lz4"];
+    let builds = ["--build", env!("CARGO_BIN_EXE_zfolio"), "--build", "/bin/true"];
+    let ran = zfolio(&[&args[..], &["--rounds", "2", "--perturb", "2", "--seed", "1"], &builds].concat());
+    assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+    assert!(ran.stderr.contains("wrote no results"), "{}", ran.stderr);
+    assert_eq!(json_lines(&json).len(), 1, "by this seed the other one comes first");
+}
+
+#[test]
+fn latency_ends_soon_after_ctrl_c_however_few_calls_there_are() {
+    let (_dir, path) = corpus(64);
+    let json = path.with_extension("jsonl");
+    let args = ["bench", "latency", "--corpus", path.to_str().unwrap(), "--json", json.to_str().unwrap()];
+    let child = start(&[&args[..], &["--rate", "1", "--threads", "8", "--seconds", "3600"]].concat());
+    assert!(wait_until(|| json.exists()));
+    signal("INT", child.id());
+    let ran = end(child);
+    assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+    assert_eq!(json_lines(&json)[0]["kind"], "latency");
 }
 
 #[test]

@@ -46,8 +46,11 @@ pub(crate) fn start(args: &[&str]) -> Child {
         .expect("zfolio runs")
 }
 
-/// Waits for the end of a run that [`start`] started.
-pub(crate) fn end(child: Child) -> Ran {
+/// Waits for the end of a run that [`start`] started, which prints less than a pipe holds.
+pub(crate) fn end(mut child: Child) -> Ran {
+    if !wait_until(|| child.try_wait().expect("it is a child of ours").is_some()) {
+        child.kill().expect("it has not been waited for");
+    }
     let output = child.wait_with_output().expect("zfolio ends");
     Ran {
         code: output.status.code(),

@@ -21,8 +21,8 @@ use crate::os::ThreadUsage;
 /// Waits shorter than this are not worth sleeping: the kernel wakes a sleeper some 50 us late.
 const SPIN: Duration = Duration::from_micros(150);
 
-/// How often the thread looks for Ctrl-C, in calls.
-const LOOK_EVERY: u64 = 64;
+/// How long a thread sleeps before it looks for Ctrl-C again.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How often a vacant folio is looked for.
 const TRIES: u32 = 8;
@@ -112,10 +112,9 @@ impl<'a> Client<'a> {
         let usage = ThreadUsage::now();
         let mut due = self.gap(load);
         while due < load.time {
-            if served % LOOK_EVERY == 0 && interrupt.raised() {
+            if !wait(start, due, interrupt) {
                 break;
             }
-            wait(start, due);
             let now = start.elapsed();
             if now >= load.time {
                 unserved = 1 + ((load.time - due).as_secs_f64() * load.rate) as u64;
@@ -263,19 +262,20 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Until a call is due: asleep while that is long, then awake.
-fn wait(start: Instant, due: Duration) {
-    loop {
+/// Until a call is due: asleep while that is long, then awake. False after Ctrl-C.
+fn wait(start: Instant, due: Duration, interrupt: &Interrupt) -> bool {
+    while !interrupt.raised() {
         let left = due.saturating_sub(start.elapsed());
         if left.is_zero() {
-            return;
+            return true;
         }
         if left > SPIN {
-            std::thread::sleep(left - SPIN);
+            std::thread::sleep((left - SPIN).min(LOOK_EVERY));
         } else {
             std::hint::spin_loop();
         }
     }
+    false
 }
 
 /// Nanoseconds since a call was due.

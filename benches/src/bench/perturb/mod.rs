@@ -178,6 +178,11 @@ fn one(
     };
     let io_failed = |error: io::Error| failed(format!("cannot be run: {error}"));
     let (out, errors) = (folder.join("lines"), folder.join("errors"));
+    // Those of the process before are not this one's.
+    match fs::remove_file(&out) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_failed(error)),
+        _ => {}
+    }
     let child = Command::new(program)
         .arg("bench")
         .args(common)
@@ -208,7 +213,7 @@ fn one(
         let told = fs::read_to_string(&errors).unwrap_or_default();
         return Err(failed(format!("failed ({status}): {}", crate::printable(told.trim()))));
     }
-    fs::read_to_string(&out).map(Some).map_err(io_failed)
+    fs::read_to_string(&out).map(Some).map_err(|error| failed(format!("wrote no results: {error}")))
 }
 
 #[cfg(test)]
