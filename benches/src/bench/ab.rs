@@ -152,7 +152,8 @@ pub(super) fn run(
             let _ = writeln!(text, "  NOISY MACHINE: {noise}");
         }
         for line in comparison.as_json(own, setups, &sides) {
-            json.write(&line).map_err(|error| BenchError::Json { path: "the JSON file".into(), error })?;
+            let path = || args.json.clone().unwrap_or_default();
+            json.write(&line).map_err(|error| BenchError::Json { path: path(), error })?;
         }
         if interrupt.raised() {
             break;

@@ -63,8 +63,9 @@ impl Server {
         });
         match socket {
             Ok(socket) => {
-                let bytes_at_start = anonymous_bytes(child.id())?;
-                Ok(Self { child, socket, _folder: folder, bytes_at_start })
+                let mut server = Self { child, socket, _folder: folder, bytes_at_start: 0 };
+                server.bytes_at_start = anonymous_bytes(server.child.id())?;
+                Ok(server)
             }
             Err(error) => {
                 end(&mut child);
