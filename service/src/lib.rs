@@ -77,7 +77,7 @@ pub use reclaimer::{Reclaimer, ReclaimerConfig};
 pub use shrink::{ShrinkBudget, Shrunk};
 pub use stats::{NodeStats, Stats};
 pub use swap::{Stored, Swap, SwapError};
-pub use swap_device::{FileDevice, MemoryDevice, PageWrite, SwapDevice};
+pub use swap_device::{FileDevice, MemoryDevice, PageWrite, SwapDevice, WriteMethod};
 pub use tenant::{TenantConfig, TenantError, TenantStats};
 pub use tree::{MAX_SWAP_SLOTS, MAX_SWAP_TYPES};
 pub use zfolio_accel::{

@@ -2,6 +2,8 @@
 
 mod file;
 mod memory;
+#[cfg(feature = "io-uring")]
+mod ring;
 
 use std::io;
 
@@ -9,7 +11,7 @@ use zfolio_accel::PageBytes;
 
 use crate::folio::SwapEntry;
 
-pub use file::FileDevice;
+pub use file::{FileDevice, WriteMethod};
 pub use memory::MemoryDevice;
 
 /// A place for pages that leave the store: slots of a page each. Given to [`Zswap::swapon_with_device`].
@@ -70,6 +72,11 @@ impl<'a> PageWrite<'a> {
     /// Says how it went.
     pub fn finish(&mut self, result: io::Result<()>) {
         self.result = Some(result);
+    }
+
+    /// Whether somebody said.
+    pub fn is_finished(&self) -> bool {
+        self.result.is_some()
     }
 
     /// How it went; an error if nobody said.

@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod child;
+
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use child::in_child;
 use zfolio::{
     Config, Folio, InvalidateError, LoadError, NodeId, PAGE_SIZE, Page, PageBytes, Stats, StoreError,
     SwapEntry, SwapoffError, SwaponError, Zswap,
@@ -35,37 +38,6 @@ fn store() -> (Zswap, Vec<PageBytes>) {
     let pages = pages();
     zswap.store(&Folio::new(at(0), NodeId(0), &pages).unwrap()).unwrap();
     (zswap, pages)
-}
-
-/// Runs `f` in a child of fork, and says how it ended: its answer as exit code, or a signal.
-fn in_child(f: impl FnOnce() -> bool) -> Result<(), String> {
-    // SAFETY: the child runs `f`, which uses locks and memory of no other thread than this one (the allocator looks
-    // after itself), and leaves without running the test harness.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or(false);
-        // SAFETY: ends the child at once.
-        unsafe { libc::_exit(i32::from(!fine)) };
-    }
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let mut status = 0;
-    loop {
-        // SAFETY: asks after the child made above.
-        match unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) } {
-            0 if Instant::now() > deadline => {
-                // SAFETY: the child is ours and not waited for yet.
-                unsafe { libc::kill(child, libc::SIGKILL) };
-                return Err("the child hangs".to_owned());
-            }
-            0 => std::thread::sleep(Duration::from_millis(2)),
-            _ => break,
-        }
-    }
-    match () {
-        () if libc::WIFSIGNALED(status) => Err(format!("signal {}", libc::WTERMSIG(status))),
-        () if libc::WEXITSTATUS(status) != 0 => Err("an operation gave a wrong answer".to_owned()),
-        () => Ok(()),
-    }
 }
 
 /// Every operation, each to be refused. A touch of the pool's memory would be a fault: the child has none of it.

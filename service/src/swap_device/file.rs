@@ -2,12 +2,15 @@
 //!
 //! What it needs is settled when it is opened: the kind of file, its length, memory of the file system behind every
 //! slot, and that nobody else uses it. So a write that fails later is an error of the disk and not of the set-up.
-//! Consecutive slots of a batch are one system call. Nothing is synced: swap is not storage.
+//! Consecutive slots of a batch are one write, by `pwritev` one after another or by io_uring (feature `io-uring`) all at once.
+//! Nothing is synced: swap is not storage.
 
 #![allow(unsafe_code)]
 
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -15,10 +18,12 @@ use std::path::Path;
 use zfolio_accel::{PAGE_SIZE, Page, PageBytes};
 
 use crate::folio::SwapEntry;
+#[cfg(feature = "io-uring")]
+use crate::swap_device::ring::Rings;
 use crate::swap_device::{PageWrite, SwapDevice};
 
-/// Pages of one system call; Linux takes up to 1024.
-const MAX_RUN: usize = 64;
+/// Pages of one system call, and of a ring; Linux takes up to 1024.
+pub(super) const MAX_PAGES: usize = 64;
 
 /// See the module. For one swap type: slots are told apart by their offset alone.
 #[derive(Debug)]
@@ -26,6 +31,37 @@ pub struct FileDevice {
     file: File,
     slots: u32,
     direct: bool,
+    #[cfg(feature = "io-uring")]
+    rings: Option<Rings>,
+    /// Why there are no rings although they were wanted.
+    refused: Option<String>,
+}
+
+/// How a [`FileDevice`] writes batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WriteMethod {
+    /// Run after run of consecutive slots, each by a system call.
+    Pwritev,
+    /// All runs at once.
+    IoUring,
+    /// As `Pwritev`, because io_uring was wanted and is not to be had.
+    IoUringRefused {
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+impl fmt::Display for WriteMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WriteMethod::Pwritev => f.write_str("pwritev"),
+            WriteMethod::IoUring => f.write_str("io_uring"),
+            WriteMethod::IoUringRefused { reason } => {
+                write!(f, "pwritev, for there is no io_uring: {reason}")
+            }
+        }
+    }
 }
 
 impl FileDevice {
@@ -69,7 +105,52 @@ impl FileDevice {
             let error = io::Error::from(io::ErrorKind::InvalidInput);
             return Err(fail(error, "neither a file nor a block device"));
         }
-        Ok(FileDevice { file, slots, direct })
+        let device = FileDevice {
+            file,
+            slots,
+            direct,
+            #[cfg(feature = "io-uring")]
+            rings: None,
+            refused: None,
+        };
+        Ok(device.with_io_uring(direct && cfg!(feature = "io-uring")))
+    }
+
+    /// Whether batches are to be written by io_uring. Where the kernel refuses that, or it was not built in (feature `io-uring`),
+    /// they go by `pwritev` as ever; [`write_method`](FileDevice::write_method) tells. If nothing is said and it was built in, it is
+    /// wanted with `direct`: where the page cache takes the pages there is nothing to wait for, and `pwritev` is twice as fast.
+    pub fn with_io_uring(mut self, wanted: bool) -> FileDevice {
+        self.refused = None;
+        #[cfg(feature = "io-uring")]
+        {
+            self.rings = None;
+            if wanted {
+                match Rings::new() {
+                    Ok(rings) => self.rings = Some(rings),
+                    Err(error) => self.refused = Some(error.to_string()),
+                }
+            }
+        }
+        #[cfg(not(feature = "io-uring"))]
+        if wanted {
+            self.refused = Some("not built in (feature `io-uring`)".to_owned());
+        }
+        self
+    }
+
+    /// How batches are written now.
+    pub fn write_method(&self) -> WriteMethod {
+        let refused = self.refused.as_deref();
+        #[cfg(feature = "io-uring")]
+        let refused = refused.or(self.rings.as_ref().and_then(Rings::refused));
+        if let Some(reason) = refused {
+            return WriteMethod::IoUringRefused { reason: reason.to_owned() };
+        }
+        #[cfg(feature = "io-uring")]
+        if self.rings.is_some() {
+            return WriteMethod::IoUring;
+        }
+        WriteMethod::Pwritev
     }
 
     /// The first byte of a slot.
@@ -78,45 +159,69 @@ impl FileDevice {
             let text = format!("{entry} is beyond the {} slots of the device", self.slots);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        Ok(u64::from(entry.offset()) * PAGE_SIZE as u64)
+        Ok(place_of(entry))
     }
 
-    /// Writes consecutive slots.
-    fn write_run(&self, writes: &[PageWrite<'_>]) -> io::Result<()> {
-        let mut place = self.place(writes[0].entry())?;
-        self.place(writes[writes.len() - 1].entry())?;
-        let mut slices = [IoSlice::new(&[]); MAX_RUN];
+    /// Writes consecutive slots and finishes each. The pages of a run that failed are tried one by one, so that one bad place fails
+    /// the page that is to go there, and no other; two in a row, and the disk is taken for bad.
+    fn write_run(&self, writes: &mut [PageWrite<'_>]) {
+        if self.direct && !writes.iter().all(|write| aligned(write.page())) {
+            return writes.iter_mut().for_each(|write| write.finish(self.write(write.entry(), write.page())));
+        }
+        let (written, error) = self.pwritev(writes);
+        let (whole, rest) = writes.split_at_mut(written / PAGE_SIZE);
+        whole.iter_mut().for_each(|write| write.finish(Ok(())));
+        let Some(error) = error else { return };
+        let mut result = Err(error);
+        // Of a single page the answer is known.
+        let mut failures = if rest.len() == 1 { 2 } else { 0 };
+        for write in rest {
+            if failures < 2 {
+                result = self.write(write.entry(), write.page());
+                failures = if result.is_ok() { 0 } else { failures + 1 };
+            }
+            write.finish(again(&result));
+        }
+    }
+
+    /// Writes consecutive slots as far as it can. Says how many bytes that were, and why not all.
+    fn pwritev(&self, writes: &[PageWrite<'_>]) -> (usize, Option<io::Error>) {
+        let mut slices = [IoSlice::new(&[]); MAX_PAGES];
         for (slice, write) in slices.iter_mut().zip(writes) {
             *slice = IoSlice::new(write.page());
         }
         let mut slices = &mut slices[..writes.len()];
+        let mut done = 0;
         while !slices.is_empty() {
             let count = i32::try_from(slices.len()).expect("at most 64");
-            let offset = i64::try_from(place).map_err(io::Error::other)?;
+            let place = place_of(writes[0].entry()) + done as u64;
+            let offset = i64::try_from(place).expect("2^32 slots are 2^44 bytes");
             // SAFETY: reads the pages that the slices borrow. `IoSlice` is laid out as `iovec` by its contract.
             let written =
                 unsafe { libc::pwritev(self.file.as_raw_fd(), slices.as_ptr().cast(), count, offset) };
             match usize::try_from(written) {
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero)),
+                Ok(0) => return (done, Some(io::Error::from(io::ErrorKind::WriteZero))),
                 Ok(written) => {
-                    place += written as u64;
+                    done += written;
                     IoSlice::advance_slices(&mut slices, written);
                 }
                 Err(_) => {
                     let error = io::Error::last_os_error();
                     if error.kind() != io::ErrorKind::Interrupted {
-                        return Err(error);
+                        return (done, Some(error));
                     }
                 }
             }
         }
-        Ok(())
+        (done, None)
     }
 }
 
 impl SwapDevice for FileDevice {
     fn write(&self, entry: SwapEntry, page: &PageBytes) -> io::Result<()> {
         let place = self.place(entry)?;
+        #[cfg(feature = "io-uring")]
+        self.rings.as_ref().map_or(Ok(()), Rings::check)?;
         if self.direct && !aligned(page) {
             return self.file.write_all_at(&Page::from(page)[..], place);
         }
@@ -124,24 +229,21 @@ impl SwapDevice for FileDevice {
     }
 
     fn write_batch(&self, writes: &mut [PageWrite<'_>]) {
-        let mut rest = writes;
-        while !rest.is_empty() {
-            let consecutive = |pair: &[PageWrite<'_>]| {
-                pair[0].entry().offset().checked_add(1) == Some(pair[1].entry().offset())
-            };
-            let run = 1 + rest.windows(2).take(MAX_RUN - 1).take_while(|pair| consecutive(pair)).count();
-            let (now, later) = rest.split_at_mut(run);
-            if self.direct && !now.iter().all(|write| aligned(write.page())) {
-                now.iter_mut().for_each(|write| write.finish(self.write(write.entry(), write.page())));
-            } else {
-                // Which pages of a run that failed were written does not matter: all stay in the store.
-                let error = self.write_run(now).err();
-                for write in now {
-                    let again = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
-                    write.finish(error.as_ref().map_or(Ok(()), |error| Err(again(error))));
+        for writes in writes.chunks_mut(MAX_PAGES) {
+            for write in writes.iter_mut() {
+                if let Err(error) = self.place(write.entry()) {
+                    write.finish(Err(error));
                 }
             }
-            rest = later;
+            #[cfg(feature = "io-uring")]
+            if let Some(rings) = &self.rings {
+                rings.write(&self.file, writes);
+            }
+            let mut from = 0;
+            while let Some(run) = next_run(writes, from) {
+                from = run.end;
+                self.write_run(&mut writes[run]);
+            }
         }
     }
 
@@ -155,6 +257,28 @@ impl SwapDevice for FileDevice {
         }
         self.file.read_exact_at(page, place)
     }
+}
+
+/// The same result once more.
+fn again(result: &io::Result<()>) -> io::Result<()> {
+    result.as_ref().map(|_| ()).map_err(|error| match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    })
+}
+
+/// The first byte of a slot.
+pub(super) fn place_of(entry: SwapEntry) -> u64 {
+    u64::from(entry.offset()) * PAGE_SIZE as u64
+}
+
+/// The next consecutive slots from `from` on that are not finished.
+pub(super) fn next_run(writes: &[PageWrite<'_>], from: usize) -> Option<Range<usize>> {
+    let start = from + writes[from..].iter().position(|write| !write.is_finished())?;
+    let consecutive = |pair: &[PageWrite<'_>]| {
+        !pair[1].is_finished() && pair[0].entry().offset().checked_add(1) == Some(pair[1].entry().offset())
+    };
+    Some(start..start + 1 + writes[start..].windows(2).take_while(|pair| consecutive(pair)).count())
 }
 
 /// O_DIRECT wants buffers at multiples of the disk's block, which is at most a page.
@@ -187,15 +311,19 @@ mod tests {
     #[test]
     fn pages_come_back_from_their_slots_whatever_the_runs() {
         let dir = tempfile::tempdir().unwrap();
-        for direct in [false, true] {
-            let path = dir.path().join(format!("swap{direct}"));
+        for (direct, ring) in [(false, false), (false, true), (true, false), (true, true)] {
+            let path = dir.path().join(format!("swap{direct}{ring}"));
             let device = match FileDevice::open(&path, 256, direct) {
                 Err(error) if direct => {
                     eprintln!("skipped: O_DIRECT: {error}");
                     continue;
                 }
-                device => device.unwrap(),
+                device => device.unwrap().with_io_uring(ring),
             };
+            if let WriteMethod::IoUringRefused { reason } = device.write_method() {
+                assert!(ring);
+                eprintln!("skipped: io_uring: {reason}");
+            }
             assert_eq!(std::fs::metadata(&path).unwrap().len(), 256 * PAGE_SIZE as u64);
             // A run longer than a call takes, single slots, and the last one.
             let slots: Vec<u32> = (3..100).chain([110, 120, 121, 255]).collect();
@@ -207,6 +335,15 @@ mod tests {
                 .collect();
             device.write_batch(&mut writes);
             assert!(writes.into_iter().all(|write| write.into_result().is_ok()));
+            let beyond = [page(1), page(2), page(3)];
+            let mut writes: Vec<PageWrite<'_>> = (254..)
+                .zip(&beyond)
+                .map(|(slot, page)| PageWrite::new(SwapEntry::new(5, slot), page))
+                .collect();
+            writes.remove(1);
+            device.write_batch(&mut writes);
+            let results: Vec<bool> = writes.into_iter().map(|write| write.into_result().is_ok()).collect();
+            assert_eq!(results, [true, false], "a slot that is not there fails alone");
             // Unaligned memory is as good.
             let mut room = vec![0u8; PAGE_SIZE + 1];
             for (&slot, expected) in slots.iter().zip(&pages) {
