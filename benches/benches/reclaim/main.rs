@@ -4,6 +4,7 @@
 //!
 //! - `interference`: load p99 while another core stores and shrinks flat out, against p99 when idle;
 //! - `writeback`: where the time of a store into a full pool goes, and what the file alone can do (in DIR, a disk's);
+//! - `writes`: batches written by io_uring and by `pwritev`, interleaved (io_uring with `--features zfolio/io-uring`);
 //! - `churn`: density over 50 million operations of mixed sizes, compaction on.
 //!
 //! Every page that is timed is compared with its source, outside the timed part. Run it on a machine that has nothing else to do: the
@@ -12,13 +13,14 @@
 mod churn;
 mod interference;
 mod writeback;
+mod writes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use zfolio::{PAGE_SIZE, PageBytes, SwapEntry};
 
-const SECTIONS: [&str; 3] = ["interference", "writeback", "churn"];
+const SECTIONS: [&str; 4] = ["interference", "writeback", "writes", "churn"];
 
 pub(crate) struct Options {
     rounds: usize,
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
             match section.as_str() {
                 "interference" => interference::run(&options),
                 "writeback" => writeback::run(&options)?,
+                "writes" => writes::run(&options)?,
                 _ => churn::run(&options),
             }
             println!();
