@@ -95,7 +95,7 @@ proptest! {
                 data[at] = count[0];
                 data[at + 1] = count[1] % 4;
             }
-            data[1] |= 0x10 | counts[1] & 8;
+            data[1] |= 0x20 | counts[1] & 8;
             let all = u64::from_le_bytes(data[6..14].try_into().unwrap());
             data[14..22].iter_mut().zip(all.to_le_bytes()).for_each(|(byte, all)| *byte &= !all);
             mend(&mut data, 0x55);
@@ -145,12 +145,12 @@ fn sources_outside_of_earlier_blocks_are_refused() {
     let mut pair = VwPair::new();
     // A page of zeroes but for one fresh distance: block 1, lane `lane`, `distance` bytes back, exact.
     let stream = |block: usize, lane: usize, distance: usize| {
-        let mut stream = vec![0, 0x10, 0, 0, 1, 0];
+        let mut stream = vec![0, 0x20, 0, 0, 1, 0];
         stream.extend([0; 8]);
         stream.extend([0xff; 8]);
-        let (mut classes, bit) = ([0; 256], 32 * block + lane);
+        let (mut classes, bit) = ([0; 256], 128 * (block / 4) + 16 * (block % 4) + lane);
         classes[bit / 8] |= 1 << (bit % 8);
-        classes[(bit + 16) / 8] |= 1 << ((bit + 16) % 8);
+        classes[(bit + 64) / 8] |= 1 << ((bit + 64) % 8);
         stream.extend(classes);
         stream.extend([(distance - 1) as u8, ((distance - 1) >> 8) as u8, 1]);
         stream
@@ -203,11 +203,11 @@ fn example_of_the_format_document_holds() {
     let stream = VwPair::new().stream(VwLevel::Standard, &page);
     #[rustfmt::skip]
     let expected = [
-        0x02, 0x10, 0x02, 0x00, 0x01, 0x00,
+        0x02, 0x20, 0x02, 0x00, 0x01, 0x00,
         0x68, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
         0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
         0xfd, 0xff, 0xfc, 0xff, 0xe7, 0xff, 0xbf, 0xff,
-        0x03, 0x00, 0x00, 0x00, 0x42, 0x01,
+        0x03, 0x00, 0x00, 0x00, 0x48, 0x02,
         0x78, 0x56, 0x34, 0x12, 0xcd, 0xab, 0x00, 0x00,
         0xce, 0x99,
         0xcb,

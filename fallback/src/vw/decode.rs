@@ -4,7 +4,8 @@
 //! slice, so a wrong stream ends in `None`.
 
 use super::format::{
-    BLOCK, BLOCKS, FIRST_DISTANCE, HEADER_LEN, Header, LANES, MAX_STREAM, PAGE, QUARTER, WORDS, classes_len,
+    BLOCK, BLOCKS, FIRST_DISTANCE, GROUP, GROUPS, HEADER_LEN, Header, LANES, MAX_STREAM, PAGE, QUARTER,
+    WORDS, classes_len,
 };
 use super::planes;
 
@@ -38,11 +39,7 @@ pub(super) fn decode(src: &[u8], page: &mut [u8; PAGE]) -> Option<()> {
     let masks = repeat_masks(&header, rest.take(2 * header.masks())?);
     let repeating: u32 = masks.iter().map(|mask| mask.count_ones()).sum();
 
-    // Eight bytes more than there can be, so that any 32 bits are two aligned reads away from the end.
-    let mut classes = [0; WORDS / 4 + 8];
-    let section = rest.take(classes_len(repeating as usize))?;
-    classes[..section.len()].copy_from_slice(section);
-
+    let classes = Bits::<{ WORDS / 4 + 16 }>::of(rest.take(classes_len(repeating as usize))?);
     let mut literals = [0; WORDS];
     let literals = &mut literals[..header.literals];
     if header.coded {
@@ -59,61 +56,60 @@ pub(super) fn decode(src: &[u8], page: &mut [u8; PAGE]) -> Option<()> {
     let mut lows = Bytes(rest.take(header.lows)?);
     let near = rest.take(header.fresh)?;
     let far = rest.take(header.fresh.div_ceil(2))?;
-    let exact = rest.0;
-    let mut literals = literals.iter();
-    let mut fresh = 0;
+    let exact = Bits::<{ WORDS / 8 + 16 }>::of(rest.0);
+    // Behind the one in force where a quarter begins, which takes the place of the last of the quarter before.
+    let mut distances = [0; WORDS + 1];
+    for (at, (distance, &near)) in distances[1..].iter_mut().zip(near).enumerate() {
+        *distance = usize::from(near) + (usize::from(far[at / 2] >> (4 * (at % 2)) & 15) << 8) + 1;
+    }
 
-    let (mut bit, mut distance) = (0, FIRST_DISTANCE);
-    for (block, &repeats) in masks.iter().enumerate() {
-        let start = block * BLOCK;
-        if block % QUARTER == 0 {
-            distance = FIRST_DISTANCE;
+    // A loop over the words of one kind is left once a block, where the kind of each word would be guessed, and wrongly.
+    let (mut bit, mut fresh, mut literals) = (0, 0, literals.iter());
+    for (group, &repeats) in masks.iter().enumerate() {
+        if group % (QUARTER / GROUP) == 0 {
+            distances[fresh] = FIRST_DISTANCE;
         }
-        if repeats == u16::MAX && distance >= BLOCK {
-            let from = start.checked_sub(distance)?;
-            page.copy_within(from..from + BLOCK, start);
-            continue;
-        }
-        let others = repeats.count_zeros() as usize;
-        let (mut class, mut class_upper) = class_bits(&classes, bit, others);
-        bit += 2 * others;
-        let (done, block_bytes) = page.split_at_mut(start);
-        for (lane, word) in block_bytes[..BLOCK].as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            // A source ends before its block begins, so the words of a block do not wait for one another.
-            let source = |distance: usize| -> Option<u32> {
-                let from = (start + 4 * lane).checked_sub(distance)?;
-                Some(u32::from_le_bytes(*done.get(from..)?.first_chunk()?))
-            };
-            let value = if repeats >> lane & 1 != 0 {
-                source(distance)?
-            } else {
-                let kind = class & 1 | (class_upper & 1) << 1;
-                (class, class_upper) = (class >> 1, class_upper >> 1);
-                match kind {
-                    0 => 0,
-                    1 => *literals.next()?,
-                    2 => source(distance)? & !0xff | u32::from(lows.next()?),
-                    _ => {
-                        let far = far.get(fresh / 2)? >> (4 * (fresh % 2)) & 15;
-                        distance = usize::from(*near.get(fresh)?) + (usize::from(far) << 8) + 1;
-                        let exact = exact.get(fresh / 8)? >> (fresh % 8) & 1;
-                        fresh += 1;
-                        let word = source(distance)?;
-                        if exact != 0 { word } else { word & !0xff | u32::from(lows.next()?) }
-                    }
-                }
-            };
-            *word = value.to_le_bytes();
+        let count = repeats.count_zeros() as usize;
+        let (lower, upper) = (classes.at(bit), classes.at(bit + count));
+        bit += 2 * count;
+        let (lower, upper) = deposit(lower, upper, !repeats);
+        let (is_fresh, matched) = (lower & upper, repeats | upper);
+        let with_low = upper & !deposit(exact.at(fresh), 0, is_fresh).0;
+        for turn in 0..GROUP {
+            let start = (group * GROUP + turn) * BLOCK;
+            let of = |mask: u64| (mask >> (LANES * turn)) as u16;
+            let distance = distances[fresh];
+            if of(repeats) == u16::MAX && distance >= BLOCK {
+                let from = start.checked_sub(distance)?;
+                page.copy_within(from..from + BLOCK, start);
+                continue;
+            }
+            let (done, rest) = page.split_at_mut(start);
+            let block: &mut [[u8; 4]; LANES] = rest.as_chunks_mut().0.first_chunk_mut()?;
+            *block = [[0; 4]; LANES];
+            for lane in lanes(of(lower & !upper)) {
+                block[lane] = literals.next()?.to_le_bytes();
+            }
+            let is_fresh = of(is_fresh);
+            for lane in lanes(of(matched)) {
+                fresh += usize::from(is_fresh >> lane & 1);
+                // A source ends before its block begins, so the words of a block do not wait for one another.
+                let from = (start + 4 * lane).checked_sub(distances[fresh])?;
+                block[lane] = *done.get(from..)?.first_chunk()?;
+            }
+            for lane in lanes(of(with_low)) {
+                block[lane][0] = lows.next()?;
+            }
         }
     }
     // What is left over was not part of a page.
     (literals.next().is_none() && lows.0.is_empty() && fresh == header.fresh).then_some(())
 }
 
-/// For each block, the words that equal the word at the distance.
-fn repeat_masks(header: &Header, listed: &[u8]) -> [u16; BLOCKS] {
+/// For each group of blocks, the words that equal the word at the distance.
+fn repeat_masks(header: &Header, listed: &[u8]) -> [u64; GROUPS] {
     let mut listed = listed.as_chunks().0.iter();
-    std::array::from_fn(|block| {
+    let mut mask = |block: usize| {
         if header.all >> block & 1 != 0 {
             u16::MAX
         } else if header.none >> block & 1 != 0 {
@@ -121,17 +117,54 @@ fn repeat_masks(header: &Header, listed: &[u8]) -> [u16; BLOCKS] {
         } else {
             listed.next().map_or(0, |bytes| u16::from_le_bytes(*bytes))
         }
+    };
+    std::array::from_fn(|group| {
+        (0..GROUP).fold(0, |masks, turn| masks | u64::from(mask(group * GROUP + turn)) << (LANES * turn))
     })
 }
 
-/// The lower and the upper bits of the classes of `count` words.
-#[inline(always)]
-fn class_bits(classes: &[u8; WORDS / 4 + 8], bit: usize, count: usize) -> (u32, u32) {
-    let mut bytes = [0; 8];
-    // 16 words of each of 64 blocks at two bits: the read begins at most at the 256th byte.
-    bytes.copy_from_slice(&classes[bit / 8..bit / 8 + 8]);
-    let bits = u64::from_le_bytes(bytes) >> (bit % 8);
-    ((bits & ((1 << count) - 1)) as u32, (bits >> count) as u32)
+/// A section of bits, with at least sixteen bytes more than it can have.
+struct Bits<const N: usize>([u8; N]);
+
+impl<const N: usize> Bits<N> {
+    fn of(section: &[u8]) -> Bits<N> {
+        let mut bytes = [0; N];
+        bytes[..section.len()].copy_from_slice(section);
+        Bits(bytes)
+    }
+
+    /// 64 bits.
+    #[inline(always)]
+    fn at(&self, bit: usize) -> u64 {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.0[bit / 8..bit / 8 + 16]);
+        (u128::from_le_bytes(bytes) >> (bit % 8)) as u64
+    }
 }
 
-const _: () = assert!(LANES * 4 == BLOCK && BLOCKS * BLOCK == PAGE);
+/// The lowest bits of two numbers, in the places that a mask has.
+#[inline(always)]
+fn deposit(one: u64, other: u64, mask: u64) -> (u64, u64) {
+    let (mut one, mut other, mut left) = (one, other, mask);
+    let mut deposited = (0, 0);
+    while left != 0 {
+        let place = left & left.wrapping_neg();
+        deposited.0 |= place & (one & 1).wrapping_neg();
+        deposited.1 |= place & (other & 1).wrapping_neg();
+        (one, other, left) = (one >> 1, other >> 1, left ^ place);
+    }
+    deposited
+}
+
+/// The lanes of a mask.
+#[inline(always)]
+fn lanes(mask: u16) -> impl Iterator<Item = usize> {
+    let mut left = u32::from(mask);
+    std::iter::from_fn(move || {
+        let lane = left.trailing_zeros() as usize;
+        left &= left.wrapping_sub(1);
+        (lane < LANES).then_some(lane)
+    })
+}
+
+const _: () = assert!(LANES * 4 == BLOCK && BLOCKS * BLOCK == PAGE && LANES * GROUP == u64::BITS as usize);

@@ -3,7 +3,7 @@
 //! Three steps: search a source for each word, [`parse`](super::parse) to choose distances, and writing the
 //! sections. The caller's page is read once, in the first lines, because someone may be writing to it.
 
-use super::format::{BLOCK, BLOCKS, CODED_MIN, Header, LANES, PAGE, WORDS};
+use super::format::{BLOCK, BLOCKS, CODED_MIN, GROUP, Header, LANES, PAGE, WORDS};
 use super::parse::{Chosen, Found};
 use super::planes;
 use super::search::{self, Search, TABLE, TOGETHER};
@@ -133,6 +133,12 @@ impl<const N: usize> Bits<N> {
     }
 }
 
+/// Words of a block that are nothing else.
+fn literals_of(work: &Workspace, block: usize) -> u16 {
+    let chosen = &work.chosen;
+    work.found.filled[block] & !(chosen.repeats[block] | chosen.partial[block] | chosen.fresh[block])
+}
+
 /// Writes header and sections.
 fn write(work: &Workspace, dst: &mut [u8]) -> usize {
     let Workspace { found, chosen, .. } = work;
@@ -141,9 +147,21 @@ fn write(work: &Workspace, dst: &mut [u8]) -> usize {
     let mut far = [0; WORDS / 2];
     let (mut classes, mut exact) = (Bits::<{ WORDS / 4 }>::new(), Bits::<{ WORDS / 8 }>::new());
     let (mut masks, mut masks_listed) = ([0; 2 * BLOCKS], 0);
+    let of = |mask: u16, lane: usize| mask >> lane & 1 != 0;
     for block in 0..BLOCKS {
         let (repeats, partial, fresh) = (chosen.repeats[block], chosen.partial[block], chosen.fresh[block]);
-        let literal = found.filled[block] & !(repeats | partial | fresh);
+        let literal = literals_of(work, block);
+        if block % GROUP == 0 {
+            for upper in [false, true] {
+                for block in block..block + GROUP {
+                    let also = if upper { chosen.partial[block] } else { literals_of(work, block) };
+                    let others = |lane: &usize| !of(chosen.repeats[block], *lane);
+                    (0..LANES)
+                        .filter(others)
+                        .for_each(|lane| classes.push(of(also | chosen.fresh[block], lane)));
+                }
+            }
+        }
         match repeats {
             0 => header.none |= 1 << block,
             u16::MAX => header.all |= 1 << block,
@@ -152,11 +170,7 @@ fn write(work: &Workspace, dst: &mut [u8]) -> usize {
                 masks_listed += 1;
             }
         }
-        let of = |mask: u16, lane: usize| mask >> lane & 1 != 0;
-        let others = |lane: &usize| !of(repeats, *lane);
-        (0..LANES).filter(others).for_each(|lane| classes.push(of(literal | fresh, lane)));
-        (0..LANES).filter(others).for_each(|lane| classes.push(of(partial | fresh, lane)));
-        for lane in (0..LANES).filter(others) {
+        for lane in (0..LANES).filter(|&lane| !of(repeats, lane)) {
             let word = work.word(block * BLOCK + 4 * lane);
             if of(literal, lane) {
                 literals[header.literals] = word;

@@ -11,11 +11,15 @@ pub(super) const BLOCK: usize = 64;
 pub(super) const QUARTER: usize = 16;
 pub(super) const QUARTERS: usize = BLOCKS / QUARTER;
 
+/// Blocks whose classes stand together: 64 words, as many as an integer has bits.
+pub(super) const GROUP: usize = 4;
+pub(super) const GROUPS: usize = BLOCKS / GROUP;
+
 /// The distance in force where a quarter begins: the block before.
 pub(super) const FIRST_DISTANCE: usize = BLOCK;
 
 /// The upper four bits of the first word of every stream.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const VERSION_SHIFT: u32 = 12;
 /// Set where literals are coded by planes.
 const CODED: u16 = 1 << 11;
@@ -122,7 +126,7 @@ mod tests {
     #[test]
     fn other_versions_are_refused() {
         let header = Header { literals: 1, coded: false, lows: 0, fresh: 0, all: 0, none: 0 };
-        for version in (0..16).filter(|&version| version != 1) {
+        for version in (0..16).filter(|&version| version != 2) {
             let mut bytes = header.to_bytes();
             bytes[1] = bytes[1] & 0x0f | version << 4;
             assert_eq!(Header::read(&bytes), None, "version {version}");

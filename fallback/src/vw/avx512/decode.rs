@@ -8,16 +8,19 @@
 //!    section begins at most at `MAX_STREAM`.
 //! 3. A block takes at most 16 literals, low bytes and fresh distances. So after all 64 blocks the cursors have gone at
 //!    most 1024 entries beyond the section's beginning, and a vector beyond those is still in the space. That
-//!    they went exactly as far as the header says is checked once, at the end.
+//!    they went exactly as far as the header says is checked before any word is made.
 //! 4. A source is read only from where it may be: its offset is compared as an unsigned number with the block's
 //!    start, which also catches those before the page. A lane that fails makes the stream invalid before any word is
-//!    made; lanes without a source read at 0, and what they read is dropped.
-//! 5. The page is made in [`DecodeSpace::window`], in 64 vectors at fixed places, and copied when it is whole.
+//!    made. Sources in the two blocks before are taken from registers, where no index is out of bounds; the others are
+//!    fetched at their offsets; lanes with neither fetch the zeroes in front of the window.
+//! 5. Each block is written at its fixed place in [`DecodeSpace::window`], which later blocks read, and in the page.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::super::format::{
-    BLOCK, BLOCKS, FIRST_DISTANCE, HEADER_LEN, Header, LANES, MAX_STREAM, PAGE, QUARTER, WORDS, classes_len,
+    BLOCK, BLOCKS, FIRST_DISTANCE, GROUP, GROUPS, HEADER_LEN, Header, LANES, MAX_STREAM, PAGE, QUARTER,
+    WORDS, classes_len,
 };
 use super::planes::{self, PlaneSpace};
 use super::{load, load_half, load_quarter, peek, store, store_half};
@@ -28,15 +31,28 @@ pub(super) const STREAM_SPACE: usize = (MAX_STREAM + 4 * WORDS + 64).next_multip
 /// Entries of fresh distances: one before the first, and what a vector of 32 may touch beyond the last.
 const FRESH_SPACE: usize = 1 + WORDS + 64;
 
+/// Zeroes in front of the page, which lanes read that have nothing to fetch.
+const FRONT: usize = 64;
+
+/// Sources so many bytes before a block are in registers: the latest even and the latest odd block.
+const RECENT: usize = 2 * BLOCK;
+
 #[repr(C, align(64))]
 pub(super) struct DecodeSpace {
     stream: [u8; STREAM_SPACE],
-    masks: [u16; BLOCKS],
-    kinds: [Kinds; BLOCKS],
-    /// Where the source of each word is, or 0.
+    /// Words that repeat, and what [`classify`] tells of all words: a bit for each.
+    repeats: [u64; GROUPS],
+    is_literal: [u64; GROUPS],
+    /// With a low byte of their own.
+    with_low: [u64; GROUPS],
+    /// Made of one of the two blocks before.
+    recent: [u16; BLOCKS],
+    /// Where the source of each word is, if it has one.
     offsets: [[u16; LANES]; BLOCKS],
+    /// Where the source is in the window, for those that are not recent; else 0.
+    fetched: [[u16; LANES]; BLOCKS],
     /// The page as far as it is made; in the cache, where the caller's page may not be.
-    window: [u8; PAGE],
+    window: [u8; FRONT + PAGE],
     /// Distances less 1, behind the one in force where a quarter begins.
     fresh: [u16; FRESH_SPACE],
     planes: PlaneSpace,
@@ -45,24 +61,16 @@ pub(super) struct DecodeSpace {
 impl DecodeSpace {
     pub(super) const EMPTY: DecodeSpace = DecodeSpace {
         stream: [0; STREAM_SPACE],
-        masks: [0; BLOCKS],
-        kinds: [Kinds { is_literal: 0, matched: 0, with_low: 0 }; BLOCKS],
+        repeats: [0; GROUPS],
+        is_literal: [0; GROUPS],
+        with_low: [0; GROUPS],
+        recent: [0; BLOCKS],
         offsets: [[0; LANES]; BLOCKS],
-        window: [0; PAGE],
+        fetched: [[0; LANES]; BLOCKS],
+        window: [0; FRONT + PAGE],
         fresh: [0; FRESH_SPACE],
         planes: PlaneSpace::EMPTY,
     };
-}
-
-/// What the words of a block are.
-#[derive(Clone, Copy)]
-#[repr(align(8))]
-struct Kinds {
-    is_literal: u16,
-    /// Made of a source.
-    matched: u16,
-    /// With a low byte of their own.
-    with_low: u16,
 }
 
 /// Where the literals are: as they are in the stream, or decoded.
@@ -139,8 +147,8 @@ fn unpack_masks(space: &mut DecodeSpace, header: &Header) -> usize {
     let high = half((listed >> 32) as u32, (header.all >> 32) as u32, high);
     // SAFETY: two vectors of 32 masks are the 64 masks.
     unsafe {
-        store(&mut space.masks, 0, low);
-        store(&mut space.masks, 32, high);
+        store(&mut space.repeats, 0, low);
+        store(&mut space.repeats, 8, high);
     }
     let counts = _mm512_add_epi64(_mm512_popcnt_epi64(low), _mm512_popcnt_epi64(high));
     _mm512_reduce_add_epi64(counts) as usize
@@ -166,6 +174,21 @@ fn unpack_fresh(space: &mut DecodeSpace, header: &Header, near: usize) {
     }
 }
 
+/// 64 bits of the stream, from a bit of a section on.
+///
+/// # Safety
+/// The byte that holds the first bit, and 15 more, are in the space.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+unsafe fn bits(stream: &[u8; STREAM_SPACE], section: usize, bit: usize) -> u64 {
+    let (at, skipped) = (section + bit / 8, bit % 8);
+    // SAFETY: the caller's duty.
+    let (low, high): (u64, u64) = unsafe { (peek(stream, at), peek(stream, at + 8)) };
+    low >> skipped | high << 1 << (63 - skipped)
+}
+
 /// What each word of the page is, and where its source lies; `None` if that is not what the header says, or
 /// not where sources may be.
 #[inline]
@@ -177,53 +200,77 @@ fn classify(space: &mut DecodeSpace, header: &Header, sections: Sections) -> Opt
     let up_to = _mm256_set_epi16(
         -1, 0x7fff, 0x3fff, 0x1fff, 0xfff, 0x7ff, 0x3ff, 0x1ff, 0xff, 0x7f, 0x3f, 0x1f, 0xf, 7, 3, 1,
     );
-    // Where each word of the block is, less the 1 by which distances are stored short.
+    // Where each word of the block is, less the 1 by which distances are stored short; and where the block is.
     let mut place = _mm256_set_epi16(59, 55, 51, 47, 43, 39, 35, 31, 27, 23, 19, 15, 11, 7, 3, -1);
+    let mut start = _mm256_setzero_si256();
     let (mut bit, mut literal, mut low, mut fresh) = (0, 0, 0, 0);
     let mut outside = 0_u16;
-    for block in 0..BLOCKS {
-        if block % QUARTER == 0 {
+    for group in 0..GROUPS {
+        if group % (QUARTER / GROUP) == 0 {
             // In the place of the last distance of the quarter before, which has been used.
             space.fresh[fresh] = FIRST_DISTANCE as u16 - 1;
         }
-        let repeats = space.masks[block];
+        let repeats = space.repeats[group];
         let others = !repeats;
-        let count = others.count_ones();
-        // SAFETY: 8 bytes from at most 150 + 256 on.
-        let class: u64 = unsafe { peek(&space.stream, sections.classes + bit / 8) };
-        let class = class >> (bit % 8);
-        bit += 2 * count as usize;
-        let lower = _pdep_u32(class as u32, u32::from(others)) as u16;
-        let higher = _pdep_u32((class >> count) as u32, u32::from(others)) as u16;
-        let (is_literal, is_fresh, matched) = (lower & !higher, lower & higher, repeats | higher);
-
-        // The distance of a lane is that of the last fresh word up to it: entry 0 is the one before the block.
-        let index = _mm256_popcnt_epi16(_mm256_and_si256(_mm256_set1_epi16(is_fresh as i16), up_to));
-        // SAFETY: `fresh` is at most 1024, and 1024 + 32 entries are within.
-        let distances = unsafe { load(&space.fresh, fresh) };
-        let distances = _mm512_permutexvar_epi16(_mm512_zextsi256_si512(index), distances);
-        // A source ends before the block: its offset is below the block's start less 3. One before the page is,
-        // as an unsigned number, above all of these.
-        let offsets = _mm256_sub_epi16(place, _mm512_castsi512_si256(distances));
-        let end = _mm256_set1_epi16((block * BLOCK).saturating_sub(3) as i16);
-        let inside = _mm256_mask_cmplt_epu16_mask(matched, offsets, end);
-        outside |= matched ^ inside;
-        // SAFETY: sixteen lanes.
-        unsafe { store_half(&mut space.offsets[block], 0, _mm256_maskz_mov_epi16(inside, offsets)) };
-        place = _mm256_add_epi16(place, _mm256_set1_epi16(BLOCK as i16));
-
-        // SAFETY: 4 bytes from at most MAX_STREAM + 128 on.
-        let exact: u32 = unsafe { peek(&space.stream, sections.exact + fresh / 8) };
-        let exact = _pdep_u32(exact >> (fresh % 8), u32::from(is_fresh)) as u16;
-        let with_low = higher & !(is_fresh & exact);
-        fresh += is_fresh.count_ones() as usize;
+        let count = others.count_ones() as usize;
+        // SAFETY: at most 150 bytes before the classes, and 2048 bits before these.
+        let (lower, upper) = unsafe {
+            (bits(&space.stream, sections.classes, bit), bits(&space.stream, sections.classes, bit + count))
+        };
+        bit += 2 * count;
+        let (lower, upper) = (_pdep_u64(lower, others), _pdep_u64(upper, others));
+        let (is_literal, is_fresh, matched) = (lower & !upper, lower & upper, repeats | upper);
+        // SAFETY: at most MAX_STREAM bytes before the section, and 1024 bits before these.
+        let exact = unsafe { bits(&space.stream, sections.exact, fresh) };
+        let with_low = upper & !_pdep_u64(exact, is_fresh);
         literal += is_literal.count_ones() as usize;
         low += with_low.count_ones() as usize;
-        space.kinds[block] = Kinds { is_literal, matched, with_low };
+        space.is_literal[group] = is_literal;
+        space.with_low[group] = with_low;
+
+        for turn in 0..GROUP {
+            let block = group * GROUP + turn;
+            let (is_fresh, matched) =
+                ((is_fresh >> (LANES * turn)) as u16, (matched >> (LANES * turn)) as u16);
+            // The distance of a lane is that of the last fresh word up to it: entry 0 is the one before the block.
+            let index = _mm256_popcnt_epi16(_mm256_and_si256(_mm256_set1_epi16(is_fresh as i16), up_to));
+            // SAFETY: `fresh` is at most 1024, and 1024 + 32 entries are within.
+            let distances = unsafe { load(&space.fresh, fresh) };
+            fresh += is_fresh.count_ones() as usize;
+            let distances = _mm512_permutexvar_epi16(_mm512_zextsi256_si512(index), distances);
+            // A source ends before the block: its offset is below the block's start less 3. One before the page is,
+            // as an unsigned number, above all of these.
+            let offsets = _mm256_sub_epi16(place, _mm512_castsi512_si256(distances));
+            let end = _mm256_subs_epu16(start, _mm256_set1_epi16(3));
+            let inside = _mm256_mask_cmplt_epu16_mask(matched, offsets, end);
+            outside |= matched ^ inside;
+            let before = _mm256_subs_epu16(start, _mm256_set1_epi16(RECENT as i16));
+            let older = _mm256_mask_cmplt_epu16_mask(inside, offsets, before);
+            let fetched = _mm256_maskz_add_epi16(older, offsets, _mm256_set1_epi16(FRONT as i16));
+            space.recent[block] = inside & !older;
+            // SAFETY: sixteen lanes.
+            unsafe {
+                store_half(&mut space.offsets[block], 0, offsets);
+                store_half(&mut space.fetched[block], 0, fetched);
+            }
+            place = _mm256_add_epi16(place, _mm256_set1_epi16(BLOCK as i16));
+            start = _mm256_add_epi16(start, _mm256_set1_epi16(BLOCK as i16));
+        }
     }
     let complete = literal == header.literals && low == header.lows && fresh == header.fresh;
     (complete && outside == 0).then_some(())
 }
+
+/// The byte of an offset's lowest eight bits, for each byte of the word that is there.
+const SPREAD: [u8; 64] = {
+    let mut bytes = [0; 64];
+    let mut at = 0;
+    while at < 64 {
+        bytes[at] = (at / 4 * 2) as u8;
+        at += 1;
+    }
+    bytes
+};
 
 /// Makes the words of all blocks. `literals` is where they begin in the stream, if they are there.
 #[inline]
@@ -232,37 +279,61 @@ fn classify(space: &mut DecodeSpace, header: &Header, sections: Sections) -> Opt
 )]
 fn blocks<const CODED: bool>(space: &mut DecodeSpace, page: &mut [u8; PAGE], lows: usize, literals: usize) {
     let upper = _mm512_set1_epi32(!0xff);
+    let all = _mm512_set1_epi32(-1);
+    // SAFETY: 64 of 64.
+    let spread = unsafe { load(&SPREAD, 0) };
+    let within_word = _mm512_set1_epi32(0x0302_0100);
     let (mut literal, mut low) = (0, lows);
-    for (block, (&Kinds { is_literal, matched, with_low }, offsets)) in
-        space.kinds.iter().zip(&space.offsets).enumerate()
-    {
-        // SAFETY: an offset is that of a source within the page, or 0.
-        let sources = unsafe { fetch(&space.window, offsets) };
-        // SAFETY: 16 bytes from at most MAX_STREAM + 1024 on.
-        let lows = unsafe { load_quarter(&space.stream, low) };
-        let lows = _mm512_cvtepu8_epi32(_mm_maskz_expand_epi8(with_low, lows));
-        // SAFETY: literals begin at most at MAX_STREAM, and `literal` is at most 1024 words; coded ones have a
-        // space of 1024 words and a vector.
-        let words = unsafe {
-            if CODED {
-                load(space.planes.words(), literal)
-            } else {
-                load(&space.stream, literals + 4 * literal)
+    // The latest block with an even and with an odd number: a byte is found there by the lowest seven bits of its offset.
+    let mut latest = [_mm512_setzero_si512(); 2];
+    for group in 0..GROUPS {
+        let (is_literal, with_low) = (space.is_literal[group], space.with_low[group]);
+        for turn in 0..GROUP {
+            let block = group * GROUP + turn;
+            let is_literal = (is_literal >> (LANES * turn)) as u16;
+            let with_low = (with_low >> (LANES * turn)) as u16;
+            // SAFETY: each is that of a source in an earlier block, behind FRONT bytes, or 0.
+            let sources = unsafe { fetch(&space.window, &space.fetched[block]) };
+            // SAFETY: 16 bytes from at most MAX_STREAM + 1024 on.
+            let lows = unsafe { load_quarter(&space.stream, low) };
+            // SAFETY: literals begin at most at MAX_STREAM, and `literal` is at most 1024 words; coded ones have a
+            // space of 1024 words and a vector.
+            let words = unsafe {
+                if CODED {
+                    load(space.planes.words(), literal)
+                } else {
+                    load(&space.stream, literals + 4 * literal)
+                }
+            };
+            literal += is_literal.count_ones() as usize;
+            low += with_low.count_ones() as usize;
+            let words = _mm512_maskz_expand_epi32(is_literal, words);
+            let words = _mm512_mask_expand_epi32(words, with_low, _mm512_cvtepu8_epi32(lows));
+            let kept = _mm512_mask_mov_epi32(all, with_low, upper);
+            // (sources & kept) | words
+            let words = _mm512_ternarylogic_epi32::<0xec>(sources, words, kept);
+            // SAFETY: sixteen lanes.
+            let offsets = _mm512_castsi256_si512(unsafe { load_half(&space.offsets[block], 0) });
+            let index = _mm512_add_epi8(_mm512_permutexvar_epi8(spread, offsets), within_word);
+            let recent = _mm512_permutex2var_epi8(latest[0], index, latest[1]);
+            // words | (recent & kept) where a source is recent.
+            let words = _mm512_mask_ternarylogic_epi32::<0xf8>(words, space.recent[block], recent, kept);
+            latest[turn % 2] = words;
+            // SAFETY: block 63 is the last.
+            unsafe {
+                store(&mut space.window, FRONT + block * BLOCK, words);
+                store(page, block * BLOCK, words);
             }
-        };
-        let words = _mm512_or_si512(_mm512_maskz_expand_epi32(is_literal, words), lows);
-        literal += is_literal.count_ones() as usize;
-        low += with_low.count_ones() as usize;
-        // (sources & upper) | words
-        let with_lows = _mm512_mask_ternarylogic_epi32::<0xea>(sources, with_low, upper, words);
-        let words = _mm512_mask_mov_epi32(words, matched, with_lows);
-        // SAFETY: block 63 is the last.
-        unsafe { store(&mut space.window, block * BLOCK, words) };
+        }
     }
-    *page = space.window;
 }
 
-/// The words at sixteen offsets. On Zen 5 loads one by one are faster than a gather, beside which little else runs.
+/// The words at sixteen offsets.
+///
+/// On Zen 5 loads one by one are faster than a gather, beside which little else runs; and a load that writes one lane of a vector is
+/// faster than one that inserts a word, because insertions all want the units that also shuffle and expand. The
+/// compiler knows only the latter, hence the assembly: lanes 0, 4, 8 and 12 first, each in all places of a vector of its own,
+/// then those after them over these. Four offsets are read at once, since reading takes as long as the loads themselves.
 ///
 /// # Safety
 /// Each ends within `from`.
@@ -270,14 +341,77 @@ fn blocks<const CODED: bool>(space: &mut DecodeSpace, page: &mut [u8; PAGE], low
 #[target_feature(
     enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
 )]
-unsafe fn fetch(from: &[u8; PAGE], offsets: &[u16; LANES]) -> __m512i {
-    // SAFETY: the caller's duty.
-    let word = |lane: usize| unsafe { peek::<u32, PAGE>(from, usize::from(offsets[lane])) as i32 };
-    let four = |lane: usize| {
-        let two = _mm_insert_epi32::<1>(_mm_cvtsi32_si128(word(lane)), word(lane + 1));
-        _mm_insert_epi32::<3>(_mm_insert_epi32::<2>(two, word(lane + 2)), word(lane + 3))
-    };
-    let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(four(0)), four(4));
-    let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(four(8)), four(12));
-    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+unsafe fn fetch(from: &[u8; FRONT + PAGE], offsets: &[u16; LANES]) -> __m512i {
+    let (w0, w1, w2, w3): (__m512i, __m512i, __m512i, __m512i);
+    // SAFETY: reads the offsets, and 4 bytes at each of them, by the caller's duty within `from`; writes registers only.
+    unsafe {
+        asm!(
+            "mov {o0}, qword ptr [{offsets}]",
+            "mov {o1}, qword ptr [{offsets} + 8]",
+            "mov {o2}, qword ptr [{offsets} + 16]",
+            "mov {o3}, qword ptr [{offsets} + 24]",
+            "movzx {at:e}, {o0:x}",
+            "vpbroadcastd {w0}, dword ptr [{from} + {at}]",
+            "shr {o0}, 16",
+            "movzx {at:e}, {o1:x}",
+            "vpbroadcastd {w1}, dword ptr [{from} + {at}]",
+            "shr {o1}, 16",
+            "movzx {at:e}, {o2:x}",
+            "vpbroadcastd {w2}, dword ptr [{from} + {at}]",
+            "shr {o2}, 16",
+            "movzx {at:e}, {o3:x}",
+            "vpbroadcastd {w3}, dword ptr [{from} + {at}]",
+            "shr {o3}, 16",
+            "movzx {at:e}, {o0:x}",
+            "vpbroadcastd {w0}{{{m1}}}, dword ptr [{from} + {at}]",
+            "shr {o0}, 16",
+            "movzx {at:e}, {o1:x}",
+            "vpbroadcastd {w1}{{{m1}}}, dword ptr [{from} + {at}]",
+            "shr {o1}, 16",
+            "movzx {at:e}, {o2:x}",
+            "vpbroadcastd {w2}{{{m1}}}, dword ptr [{from} + {at}]",
+            "shr {o2}, 16",
+            "movzx {at:e}, {o3:x}",
+            "vpbroadcastd {w3}{{{m1}}}, dword ptr [{from} + {at}]",
+            "shr {o3}, 16",
+            "movzx {at:e}, {o0:x}",
+            "vpbroadcastd {w0}{{{m2}}}, dword ptr [{from} + {at}]",
+            "shr {o0}, 16",
+            "movzx {at:e}, {o1:x}",
+            "vpbroadcastd {w1}{{{m2}}}, dword ptr [{from} + {at}]",
+            "shr {o1}, 16",
+            "movzx {at:e}, {o2:x}",
+            "vpbroadcastd {w2}{{{m2}}}, dword ptr [{from} + {at}]",
+            "shr {o2}, 16",
+            "movzx {at:e}, {o3:x}",
+            "vpbroadcastd {w3}{{{m2}}}, dword ptr [{from} + {at}]",
+            "shr {o3}, 16",
+            "vpbroadcastd {w0}{{{m3}}}, dword ptr [{from} + {o0}]",
+            "vpbroadcastd {w1}{{{m3}}}, dword ptr [{from} + {o1}]",
+            "vpbroadcastd {w2}{{{m3}}}, dword ptr [{from} + {o2}]",
+            "vpbroadcastd {w3}{{{m3}}}, dword ptr [{from} + {o3}]",
+            offsets = in(reg) offsets.as_ptr(),
+            from = in(reg) from.as_ptr(),
+            at = out(reg) _,
+            o0 = out(reg) _,
+            o1 = out(reg) _,
+            o2 = out(reg) _,
+            o3 = out(reg) _,
+            m1 = in(kreg) 0x2222_u16,
+            m2 = in(kreg) 0x4444_u16,
+            m3 = in(kreg) 0x8888_u16,
+            w0 = out(zmm_reg) w0,
+            w1 = out(zmm_reg) w1,
+            w2 = out(zmm_reg) w2,
+            w3 = out(zmm_reg) w3,
+            options(pure, readonly, nostack),
+        );
+    }
+    // Of each vector the four lanes that are its own.
+    let second = _mm512_set_epi64(0, 0, 0, 0, -1, -1, 0, 0);
+    let fourth = _mm512_set_epi64(-1, -1, 0, 0, 0, 0, 0, 0);
+    let high = _mm512_set_epi64(-1, -1, -1, -1, 0, 0, 0, 0);
+    let lower = _mm512_ternarylogic_epi32::<0xca>(second, w1, w0);
+    let upper = _mm512_ternarylogic_epi32::<0xca>(fourth, w3, w2);
+    _mm512_ternarylogic_epi32::<0xca>(high, upper, lower)
 }

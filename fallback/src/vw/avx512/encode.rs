@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::super::encode::{FRONT, Workspace};
-use super::super::format::{BLOCK, BLOCKS, CODED_MIN, Header, PAGE, WORDS};
+use super::super::format::{BLOCK, BLOCKS, CODED_MIN, GROUP, Header, PAGE, WORDS};
 use super::super::search::Search;
 use super::super::sections::Sections;
 use super::planes::{self, PlaneSpace};
@@ -17,13 +17,13 @@ use super::{load, poke, store, store_half, store_quarter};
 #[repr(C, align(64))]
 pub(super) struct EncodeSpace {
     masks: [u8; 2 * BLOCKS + 2],
-    classes: [u8; WORDS / 4 + 8],
+    classes: [u8; WORDS / 4 + 16],
     lows: [u8; WORDS + 16],
     /// Distances less 1.
     fresh: [u16; WORDS + 32],
     near: [u8; WORDS + 32],
     far: [u8; WORDS / 2 + 16],
-    exact: [u8; WORDS / 8 + 8],
+    exact: [u8; WORDS / 8 + 16],
     planes: PlaneSpace,
     search: SearchSpace,
 }
@@ -31,12 +31,12 @@ pub(super) struct EncodeSpace {
 impl EncodeSpace {
     pub(super) const EMPTY: EncodeSpace = EncodeSpace {
         masks: [0; 2 * BLOCKS + 2],
-        classes: [0; WORDS / 4 + 8],
+        classes: [0; WORDS / 4 + 16],
         lows: [0; WORDS + 16],
         fresh: [0; WORDS + 32],
         near: [0; WORDS + 32],
         far: [0; WORDS / 2 + 16],
-        exact: [0; WORDS / 8 + 8],
+        exact: [0; WORDS / 8 + 16],
         planes: PlaneSpace::EMPTY,
         search: SearchSpace::EMPTY,
     };
@@ -71,12 +71,26 @@ pub(super) fn encode<S: Search>(
     write(work, space, dst)
 }
 
-/// Bits appended at a bit position of bytes: those before it stay, those behind are as good as zero.
+/// Up to 64 bits appended at a bit position of bytes: those before it stay, those behind are as good as zero.
 macro_rules! append_bits {
-    ($bytes:expr, $at:expr, $width:ty, $bits:expr) => {{
-        let kept = <$width>::from($bytes[$at / 8]) & ((1 << ($at % 8)) - 1);
-        poke(&mut $bytes, $at / 8, kept | ($bits as $width) << ($at % 8));
+    ($bytes:expr, $at:expr, $bits:expr) => {{
+        let (bits, skipped): (u64, _) = ($bits, $at % 8);
+        let kept = u64::from($bytes[$at / 8]) & ((1 << skipped) - 1);
+        poke(&mut $bytes, $at / 8, kept | bits << skipped);
+        poke(&mut $bytes, $at / 8 + 8, bits >> 1 >> (63 - skipped));
     }};
+}
+
+/// The masks of a group of blocks, one behind the other.
+///
+/// # Safety
+/// There are three after the `block`th.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn peek_masks(masks: &[u16; BLOCKS], block: usize) -> u64 {
+    debug_assert!(block + GROUP <= BLOCKS);
+    // SAFETY: the caller's duty; the masks are plain integers.
+    unsafe { masks.as_ptr().add(block).cast::<u64>().read_unaligned() }
 }
 
 /// Writes header and sections.
@@ -89,12 +103,25 @@ fn write(work: &Workspace, space: &mut EncodeSpace, dst: &mut [u8]) -> usize {
     let mut header = Header { literals: 0, coded: false, lows: 0, fresh: 0, all: 0, none: 0 };
     let (mut masks, mut bit) = (0, 0);
     for block in 0..BLOCKS {
+        if block % GROUP == 0 {
+            // SAFETY: a group of blocks' masks are 64 bits.
+            let of = |masks: &[u16; BLOCKS]| unsafe { peek_masks(masks, block) };
+            let (partial, fresh) = (of(&chosen.partial), of(&chosen.fresh));
+            let (repeats, filled) = (of(&chosen.repeats), of(&found.filled));
+            let literal = filled & !(repeats | partial | fresh);
+            let count = repeats.count_zeros() as usize;
+            // SAFETY: at most 2048 bits of class and 1024 of exactness, these among them, and 16 bytes are written.
+            unsafe {
+                append_bits!(space.classes, bit, _pext_u64(literal | fresh, !repeats));
+                append_bits!(space.classes, bit + count, _pext_u64(partial | fresh, !repeats));
+                append_bits!(space.exact, header.fresh, _pext_u64(of(&found.exact), fresh));
+            }
+            bit += 2 * count;
+        }
         let (repeats, partial, fresh) = (chosen.repeats[block], chosen.partial[block], chosen.fresh[block]);
         let (filled, exact) = (found.filled[block], found.exact[block]);
-        let others = !repeats;
         let literal = filled & !(repeats | partial | fresh);
-        let count = others.count_ones();
-        // Each block adds at most 2 bytes of mask, 32 bits of class, and 16 of each other kind. So when the last of 64
+        // Each block adds at most 2 bytes of mask, and 16 of each other kind. So when the last of 64
         // blocks begins, its part is still within the spaces, which have a vector or an integer more than that.
         // SAFETY: blocks are in the window.
         let words = unsafe { load(window, FRONT + block * BLOCK) };
@@ -105,14 +132,6 @@ fn write(work: &Workspace, space: &mut EncodeSpace, dst: &mut [u8]) -> usize {
         masks += usize::from(!(all | none));
         header.all |= u64::from(all) << block;
         header.none |= u64::from(none) << block;
-
-        let others = u32::from(others);
-        let lower = _pext_u32(u32::from(literal | fresh), others);
-        let upper = _pext_u32(u32::from(partial | fresh), others);
-        let classes = u64::from(lower) | u64::from(upper) << count;
-        // SAFETY: at most 63 x 32 bits are before them, and 8 bytes are written.
-        unsafe { append_bits!(space.classes, bit, u64, classes) };
-        bit += 2 * count as usize;
 
         let literals = _mm512_maskz_compress_epi32(literal, words);
         // SAFETY: at most 63 x 16 literals are before them, of 1024 and a vector.
@@ -131,9 +150,6 @@ fn write(work: &Workspace, space: &mut EncodeSpace, dst: &mut [u8]) -> usize {
         let stored = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(fresh, stored));
         // SAFETY: at most 63 x 16 distances are before them, of 1024 and a vector.
         unsafe { store_half(&mut space.fresh, header.fresh, stored) };
-        let exact = _pext_u32(u32::from(exact), u32::from(fresh));
-        // SAFETY: at most 63 x 16 bits are before them, and 4 bytes are written.
-        unsafe { append_bits!(space.exact, header.fresh, u32, exact) };
         header.fresh += fresh.count_ones() as usize;
     }
     for at in (0..header.fresh).step_by(32) {
