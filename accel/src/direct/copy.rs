@@ -3,7 +3,7 @@
 //! A `memcpy` of any length asks for the length, the overlap and the size of the caches before it begins. A page is
 //! 4096 bytes, and moving them with 32-byte registers takes two thirds of the instructions.
 
-use crate::{PAGE_SIZE, PageBytes};
+use crate::PageBytes;
 
 /// Copies a page.
 #[inline]
@@ -20,6 +20,8 @@ pub(crate) fn copy_page(to: &mut PageBytes, from: &PageBytes) {
 #[target_feature(enable = "avx")]
 fn copy_by_avx(to: &mut PageBytes, from: &PageBytes) {
     use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_storeu_si256};
+
+    use crate::PAGE_SIZE;
 
     const WIDTH: usize = size_of::<__m256i>();
     let (to, from) = (to.as_mut_ptr().cast::<__m256i>(), from.as_ptr().cast::<__m256i>());
@@ -40,6 +42,7 @@ fn copy_by_avx(to: &mut PageBytes, from: &PageBytes) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PAGE_SIZE;
 
     #[test]
     fn every_byte_is_copied_to_its_place_at_any_alignment() {
