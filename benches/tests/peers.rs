@@ -75,3 +75,29 @@ fn race_compares_every_page_and_names_who_is_left_out() {
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.contains("lz4_flex on codec alone"), "{}", ran.stdout);
 }
+
+/// A corpus that was repeated had the memory of all pages divided by those before the first repeats, and a codec alone, asked
+/// to choose for each page, took every page as it was.
+#[test]
+fn codecs_alone_make_as_much_of_repeated_pages_and_of_choosing_for_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = dir.path().join("mixed.pages");
+    let json = dir.path().join("race.jsonl");
+    fs::write(&corpus, mixed_pages(170)).unwrap();
+    let [corpus, out] = [&corpus, &json].map(|path| path.to_str().unwrap());
+    let ratios = [170, 340].map(|pages| {
+        let pages = pages.to_string();
+        let args = ["bench", "peers", "--corpus", corpus, "--pages", &pages, "--rounds", "1", "--json", out];
+        let ran = zfolio(&[&args[..], &["--codec", "lz4", "--codec", "auto"]].concat());
+        assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+        let lines = json_lines(&json);
+        ["lz4_flex", "auto"].map(|codec| {
+            let alone =
+                |line: &&serde_json::Value| line["codec"] == codec && line["backend"] == "codec alone";
+            lines.iter().find(alone).unwrap()["ratio"].as_f64().unwrap()
+        })
+    });
+    assert_eq!(ratios[0], ratios[1], "twice the same pages");
+    let [lz4, auto] = ratios[0];
+    assert!(auto > 0.9 * lz4, "{auto} by auto, {lz4} by lz4");
+}

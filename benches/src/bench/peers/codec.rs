@@ -19,19 +19,21 @@ pub(super) enum Bare {
 }
 
 impl Bare {
-    fn compress(&mut self, page: &PageBytes, dst: &mut [u8]) -> Option<usize> {
+    /// The length, and which of our own codecs was taken where the method has several.
+    fn compress(&mut self, page: &PageBytes, dst: &mut [u8]) -> (Option<usize>, Codec) {
         match self {
-            Self::Own(method, codecs) => codecs.compress(*method, page, dst),
-            Self::Lz4(library) => library.compress(page, dst),
-            Self::Zstd(library, level) => library.compress(page, dst, *level),
+            Self::Own(method, codecs) => {
+                let method = method.for_page(page);
+                (codecs.compress(method, page, dst), method.codec())
+            }
+            Self::Lz4(library) => (library.compress(page, dst), Codec::Lz4),
+            Self::Zstd(library, level) => (library.compress(page, dst, *level), Codec::Lz4),
         }
     }
 
-    fn decompress(&mut self, bytes: &[u8], page: &mut PageBytes) -> Result<(), String> {
+    fn decompress(&mut self, codec: Codec, bytes: &[u8], page: &mut PageBytes) -> Result<(), String> {
         match self {
-            Self::Own(method, codecs) => {
-                codecs.decompress(method.codec(), bytes, page).map_err(|error| error.to_string())
-            }
+            Self::Own(_, codecs) => codecs.decompress(codec, bytes, page).map_err(|error| error.to_string()),
             Self::Lz4(library) => library.decompress(bytes, page),
             Self::Zstd(library, _) => library.decompress(bytes, page),
         }
@@ -48,9 +50,7 @@ impl Bare {
 
     fn report(&self) -> String {
         match self {
-            Self::Own(method, _) if method.codec() == Codec::Lz4 => {
-                concat!("lz4_flex ", env!("LZ4_FLEX_VERSION")).to_owned()
-            }
+            Self::Own(Method::Lz4, _) => concat!("lz4_flex ", env!("LZ4_FLEX_VERSION")).to_owned(),
             Self::Own(..) => concat!("zfolio ", env!("CARGO_PKG_VERSION")).to_owned(),
             Self::Lz4(library) => format!("liblz4 {}", library.version()),
             Self::Zstd(library, _) => format!("libzstd {}", library.version()),
@@ -62,7 +62,8 @@ impl Bare {
 #[derive(Clone, Copy)]
 enum Place {
     Filled(u64),
-    Bytes { start: usize, len: usize },
+    Raw { start: usize },
+    Bytes { start: usize, len: usize, codec: Codec },
 }
 
 /// A codec and the pages that it has compressed.
@@ -113,14 +114,15 @@ impl Peer for Alone {
                 continue;
             }
             let room = &mut self.bytes[self.used..][..max_compressed_len(PAGE_SIZE)];
-            let len = match self.codec.compress(page, room) {
-                Some(len) if len < PAGE_SIZE => len,
+            let start = self.used;
+            let (place, len) = match self.codec.compress(page, room) {
+                (Some(len), codec) if len < PAGE_SIZE => (Place::Bytes { start, len, codec }, len),
                 _ => {
                     room[..PAGE_SIZE].copy_from_slice(page);
-                    PAGE_SIZE
+                    (Place::Raw { start }, PAGE_SIZE)
                 }
             };
-            self.places.push(Place::Bytes { start: self.used, len });
+            self.places.push(place);
             self.used += len;
         }
         Ok(())
@@ -133,11 +135,9 @@ impl Peer for Alone {
                     let (words, _) = page.as_chunks_mut();
                     words.fill(word.to_ne_bytes());
                 }
-                Place::Bytes { start, len: PAGE_SIZE } => {
-                    page.copy_from_slice(&self.bytes[start..][..PAGE_SIZE]);
-                }
-                Place::Bytes { start, len } => {
-                    self.codec.decompress(&self.bytes[start..][..len], page)?;
+                Place::Raw { start } => page.copy_from_slice(&self.bytes[start..][..PAGE_SIZE]),
+                Place::Bytes { start, len, codec } => {
+                    self.codec.decompress(codec, &self.bytes[start..][..len], page)?;
                 }
             }
         }

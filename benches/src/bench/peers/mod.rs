@@ -57,7 +57,7 @@ pub(crate) struct PeersArgs {
     /// Pages to race with, as `zfolio capture` writes them; may be given again
     #[arg(long, value_name = "FILE.pages")]
     corpus: Vec<PathBuf>,
-    /// Cut each corpus to this many pages
+    /// Repeat or cut each corpus to this many pages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_PAGES))]
     pages: Option<u64>,
     /// Rounds of each peer; nine are the fewest that say anything

@@ -59,7 +59,7 @@ pub(super) fn round(
     round: &Round,
 ) -> Value {
     let mut line = begin("round", setup, corpus, variant).into_value();
-    let pages = corpus.arranged().period() as f64;
+    let pages = setup.pages.unwrap_or(corpus.facts.pages) as f64;
     line["codec"] = json!(peer.codec());
     line["codec_reason"] = json!("raced with its peers");
     line["backend"] = json!(peer.backend());
