@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use zfolio::{
     Channels, Codec, Config, FileDevice, Folio, Limit, LoadError, NodeId, PAGE_SIZE, PageBytes, PageWrite,
-    StoreError, SwapDevice, SwapEntry, Topology, Zswap,
+    StoreError, SwapDevice, SwapEntry, Topology, WriteMethod, Zswap,
 };
 use zfolio_accel::{Engine, Job, Outcome, Software};
 
@@ -123,10 +123,12 @@ struct Round {
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let sources = pages(SET, 5);
-    for direct in [false, true] {
-        let kind = if direct { "O_DIRECT" } else { "page cache" };
-        match measure(options, &sources, direct) {
-            Ok(rounds) => report(kind, &rounds),
+    for (kind, direct, ring) in
+        [("page cache", false, false), ("O_DIRECT", true, false), ("O_DIRECT, io_uring", true, true)]
+    {
+        match measure(options, &sources, direct, ring) {
+            Ok(Some(rounds)) => report(kind, &rounds),
+            Ok(None) => {}
             // Some file systems know no O_DIRECT.
             Err(error) if direct => println!("skipped: {kind}: {error}"),
             Err(error) => return Err(error.to_string()),
@@ -135,12 +137,21 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-fn measure(options: &Options, sources: &[PageBytes], direct: bool) -> io::Result<Vec<Round>> {
+fn measure(
+    options: &Options,
+    sources: &[PageBytes],
+    direct: bool,
+    ring: bool,
+) -> io::Result<Option<Vec<Round>>> {
     let dir = tempfile::tempdir_in(&options.dir)?;
     let slots = u32::try_from(SET).expect("few");
-    let bare = FileDevice::open(&dir.path().join("bare"), slots, direct)?;
+    let bare = FileDevice::open(&dir.path().join("bare"), slots, direct)?.with_io_uring(ring);
+    if ring && bare.write_method() != WriteMethod::IoUring {
+        println!("skipped: io_uring: {}", bare.write_method());
+        return Ok(None);
+    }
     let clocks = Arc::new(Clocks::default());
-    let file = FileDevice::open(&dir.path().join("swap"), slots, direct)?;
+    let file = FileDevice::open(&dir.path().join("swap"), slots, direct)?.with_io_uring(ring);
     let device = Arc::new(TimedFile { file, clocks: Arc::clone(&clocks) });
     let topology = Topology::single_node();
     let for_engines = Arc::clone(&clocks);
@@ -179,7 +190,7 @@ fn measure(options: &Options, sources: &[PageBytes], direct: bool) -> io::Result
         }
     }
     zswap.check().expect("consistent");
-    Ok(rounds)
+    Ok(Some(rounds))
 }
 
 fn store_all(zswap: &Zswap, sources: &[PageBytes], (stores, shrinks): (&mut Clock, &mut Clock)) {
