@@ -207,3 +207,29 @@ fn error_of_one_write_is_its_own() {
         }
     }
 }
+
+#[test]
+fn child_of_fork_neither_uses_a_ring_nor_waits_for_who_has_one() {
+    let Some(rings) = rings(DEADLINE) else { return };
+    let file = tempfile::tempfile().unwrap();
+    let page = pages(1);
+    let mut writes = to([3], &page);
+    let held = rings.pool();
+    // SAFETY: the child asks the rings and ends at once, by itself or by the alarm.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: the signal has no handler.
+        unsafe { libc::alarm(20) };
+        rings.write(&file, &mut writes);
+        let fine = rings.check().is_ok() && rings.refused().is_some() && !writes[0].is_finished();
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(i32::from(!fine)) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child made above.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    drop(held);
+    assert_eq!(status, 0, "14 is the alarm");
+    rings.write(&file, &mut writes);
+    assert!(writes.remove(0).into_result().is_ok());
+}
