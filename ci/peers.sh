@@ -9,8 +9,8 @@
 #
 # zram gets a device of its own. zswap is raced only where nobody swaps: it gets a swap area (a file behind a loop device, which no
 # page reaches), and the kernel refuses large folios at swap-in from then on until the next boot, as whenever zswap was enabled.
-# What is missing is left out by name. All settings are restored when this ends and all it started have, however they end: a
-# process of its own waits for that.
+# nbdkit is installed where apt has it, and stays; what else is missing is left out by name. All settings are restored when this
+# ends and all it started have, however they end: a process of its own waits for that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -95,12 +95,14 @@ add_zram() {
 }
 
 enable_zswap() {
-    local reason=
+    local reason= tool
     if [ "$(id -u)" != 0 ]; then reason="not root"
     elif [ ! -w $zswap/enabled ]; then reason="this kernel has none"
     elif [ "$(wc -l </proc/swaps)" -gt 1 ]; then reason="this machine swaps already, and its swap is left alone"
-    elif ! command -v losetup mkswap swapon >/dev/null; then reason="no losetup, mkswap and swapon"
     fi
+    for tool in losetup mkswap swapon; do
+        command -v $tool >/dev/null || reason=${reason:-no $tool}
+    done
     [ -z "$reason" ] || { left_out zswap "$reason"; return; }
     truncate --size 8G "$work/area"
     losetup --find --show "$work/area" >"$work/swap"
