@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use idxd_sys::Descriptor;
 
 use crate::sysfs::{Errno, Idxd};
-use crate::{Injection, Method, Model, ModelConfig, OtherProcess, QueueId, Stop, Summary, Tally};
+use crate::{
+    Injection, Method, Model, ModelConfig, OtherProcess, QueueId, SoftwareError, Stop, Summary, Tally,
+};
 
 /// Model time that a submission waits for what is late.
 const PATIENCE: Duration = Duration::from_millis(1);
@@ -93,6 +95,11 @@ impl Session {
             }
         }
         self.tell(tally);
+    }
+
+    /// The last software error of each device that had one since the last call: for [`Idxd::latch`].
+    pub fn take_errors(&mut self) -> Vec<SoftwareError> {
+        self.model.take_errors()
     }
 
     /// Whether something late is left over.

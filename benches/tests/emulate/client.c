@@ -120,6 +120,8 @@ static void hostile(void) {
     static struct record records[4];
     static struct descriptor d[4];
     int fd = open_queue();
+    struct pollfd entry = {.fd = fd, .events = POLLIN};
+    CHECK(poll(&entry, 1, 0) == 0 && entry.fd == fd);
     for (int i = 0; i < 4; i++)
         d[i] = noop(&records[i]);
     d[2].record += 8;
@@ -138,9 +140,18 @@ static void hostile(void) {
     *last = noop(&records[0]);
     ssize_t taken = write(fd, last, 128);
     CHECK(taken == 64 || (taken == -1 && errno == EFAULT));
-    /* A record where no memory is: lost, and nobody is hurt. */
+    /* A record where no memory is: lost, and nobody is hurt. The device keeps the error, and poll tells at once. */
     struct descriptor lost = {.flags_and_opcode = 0x0c, .record = 4096 * 16};
     CHECK(write(fd, &lost, 64) == 64);
+    char errors[80] = "";
+    int shown = open(DEVICE "errors", O_RDONLY);
+    CHECK(shown >= 0 && read(shown, errors, sizeof errors - 1) > 0 && close(shown) == 0);
+    CHECK(!strcmp(errors, "00000000,00000000,00000000,00010000,00000000,00000000,00000000,00001a29\n"));
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    struct pollfd both[2] = {{.fd = ends[0], .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+    CHECK(poll(both, 2, -1) == 1 && both[0].revents == 0 && both[1].revents == POLLIN && both[1].fd == fd);
+    CHECK(write(ends[1], "x", 1) == 1 && poll(both, 2, -1) == 2 && both[0].revents == POLLIN);
     /* Input where no memory is. */
     struct descriptor wild = noop(&records[1]);
     wild.flags_and_opcode |= 0x43u << 24;
@@ -155,8 +166,6 @@ static void hostile(void) {
     CHECK(mmap(0, 4096, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED && (errno == EPERM || errno == ENODEV));
     FAILS(open("/dev/iax/wq9.9", O_RDWR), ENOENT);
     CHECK(open("/dev/iax/wq0.0/x", O_RDWR) == -1);
-    struct pollfd entry = {.fd = fd, .events = POLLIN};
-    CHECK(poll(&entry, 1, 0) == 0 && entry.fd == fd);
 }
 
 static void forks(void) {

@@ -236,6 +236,7 @@ impl Process {
         }
         let result = submit_to(session, opened, addr, len / size_of::<Descriptor>());
         session.settle(self.tally);
+        self.latch(session);
         if session.is_late() && !inner.ticking {
             let tick = move || {
                 guarded((), || {
@@ -252,8 +253,29 @@ impl Process {
     /// Fetches what is late; whether anything is left.
     fn tick(&self) -> bool {
         let inner = &mut *self.lock();
-        inner.ticking = inner.session.as_mut().is_some_and(|session| session.tick(self.tally));
+        inner.ticking = inner.session.as_mut().is_some_and(|session| {
+            let late = session.tick(self.tally);
+            self.latch(session);
+            late
+        });
         inner.ticking
+    }
+
+    /// Shows the software errors that devices had of late.
+    fn latch(&self, session: &mut Session) {
+        let errors = session.take_errors();
+        if !errors.is_empty() {
+            let _tree = lock(&TREE);
+            // The summary has them too, where they cannot be shown.
+            _ = self.tree.latch(&errors);
+        }
+    }
+
+    /// Whether the device of a queue that this process opened has had a software error.
+    pub(crate) fn has_error(&self, identity: Identity) -> bool {
+        let Some(opened) = self.lock().queues.get(&identity).copied() else { return false };
+        let _tree = lock(&TREE);
+        self.tree.idxd().is_ok_and(|idxd| idxd.has_error(opened.id))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -1,8 +1,11 @@
 //! What is done with open files: write, mmap, poll.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_short, c_void};
 
-use libc::{MAP_ANONYMOUS, MAP_FAILED, iovec, nfds_t, off_t, pollfd, sigset_t, size_t, ssize_t, timespec};
+use libc::{
+    MAP_ANONYMOUS, MAP_FAILED, POLLIN, POLLRDNORM, iovec, nfds_t, off_t, pollfd, sigset_t, size_t, ssize_t,
+    timespec,
+};
 
 use crate::guard::guarded;
 use crate::place::Place;
@@ -167,27 +170,42 @@ unsafe extern "C" fn mmap64(
     unsafe { map(at, len, protection, flags, fd, offset) }
 }
 
-/// poll(2) on a queue answers only that the device latched a software error, which the model tells in its summary; so
-/// a queue is never ready. It is left out, and the others polled.
+/// poll(2) on a queue answers only that its device has had a software error. The queues are left out, and the others polled,
+/// without waiting where a queue has an answer. An error that comes meanwhile is told the next time.
 ///
 /// # Safety
 /// `entries` has `count` entries, as poll(2) demands.
-unsafe fn without_queues<T>(entries: *mut pollfd, count: nfds_t, poll: impl FnOnce() -> T) -> T {
+unsafe fn without_queues(entries: *mut pollfd, count: nfds_t, poll: impl FnOnce(bool) -> c_int) -> c_int {
     if !existing().is_some_and(|process| process.has_queues()) || entries.is_null() {
-        return poll();
+        return poll(true);
     }
+    let has_error = |fd| {
+        let identity = identity(&Borrowed(fd))?;
+        Some(existing()?.has_error(identity))
+    };
     // SAFETY: by contract; only for as long as nobody else has them.
-    let queues: Vec<(usize, c_int)> = guarded(Vec::new(), || unsafe {
+    let queues: Vec<(usize, c_int, c_short)> = guarded(Vec::new(), || unsafe {
         let entries = std::slice::from_raw_parts(entries, count as usize);
         let queues = entries.iter().enumerate().filter(|(_, entry)| entry.fd >= 0 && is_queue(entry.fd));
-        queues.map(|(at, entry)| (at, entry.fd)).collect()
+        let answer = |entry: &pollfd| match has_error(entry.fd) {
+            Some(true) => entry.events & (POLLIN | POLLRDNORM),
+            _ => 0,
+        };
+        queues.map(|(at, entry)| (at, entry.fd, answer(entry))).collect()
     });
+    let ready = queues.iter().filter(|&&(.., answer)| answer != 0).count();
     // SAFETY: as above. A negative descriptor is ignored, and its answer is 0.
-    queues.iter().for_each(|&(at, _)| unsafe { (*entries.add(at)).fd = -1 });
-    let answer = poll();
-    // SAFETY: as above.
-    queues.iter().for_each(|&(at, fd)| unsafe { (*entries.add(at)).fd = fd });
-    answer
+    queues.iter().for_each(|&(at, ..)| unsafe { (*entries.add(at)).fd = -1 });
+    let others = poll(ready == 0);
+    for &(at, fd, answer) in &queues {
+        // SAFETY: as above.
+        let entry = unsafe { &mut *entries.add(at) };
+        entry.fd = fd;
+        if others >= 0 {
+            entry.revents = answer;
+        }
+    }
+    if others < 0 { others } else { others + ready as c_int }
 }
 
 #[unsafe(no_mangle)]
@@ -197,7 +215,7 @@ unsafe extern "C" fn poll(entries: *mut pollfd, count: nfds_t, timeout: c_int) -
         return -1;
     };
     // SAFETY: the caller's arguments.
-    unsafe { without_queues(entries, count, || next(entries, count, timeout)) }
+    unsafe { without_queues(entries, count, |wait| next(entries, count, if wait { timeout } else { 0 })) }
 }
 
 #[unsafe(no_mangle)]
@@ -212,6 +230,12 @@ unsafe extern "C" fn ppoll(
         set_errno(libc::ENOSYS);
         return -1;
     };
+    static AT_ONCE: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
+    let poll = |wait| {
+        let timeout = if wait { timeout } else { &raw const AT_ONCE };
+        // SAFETY: the caller's arguments, or no time.
+        unsafe { next(entries, count, timeout, signals) }
+    };
     // SAFETY: the caller's arguments.
-    unsafe { without_queues(entries, count, || next(entries, count, timeout, signals)) }
+    unsafe { without_queues(entries, count, poll) }
 }

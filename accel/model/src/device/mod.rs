@@ -172,6 +172,11 @@ impl Model {
         self.lock().abort(queue)
     }
 
+    /// The last software error of each device that had one since the last call: as a driver fetches them.
+    pub fn take_errors(&self) -> Vec<SoftwareError> {
+        self.lock().take_errors()
+    }
+
     /// What it has done so far.
     pub fn summary(&self) -> Summary {
         self.lock().summary()

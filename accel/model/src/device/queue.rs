@@ -11,8 +11,8 @@ use crate::fault_plan::Effects;
 use crate::replay::Answer;
 use crate::timing::Nanos;
 
-/// What becomes of an error that has no record to be told in: the queue's device latches it, and poll(2) on the
-/// queue's file answers.
+/// What becomes of an error that has no record to be told in: the queue's device latches it, its `errors` in sysfs has it,
+/// and poll(2) on the queue's file answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SoftwareError {
@@ -26,6 +26,19 @@ pub enum SoftwareError {
     CompletionFault(QueueId, u64),
     /// A descriptor failed that has no completion record; its status.
     NoRecord(QueueId, u8),
+}
+
+impl SoftwareError {
+    /// The queue it is of.
+    pub fn queue(self) -> QueueId {
+        match self {
+            SoftwareError::Overflow(queue)
+            | SoftwareError::Disabled(queue)
+            | SoftwareError::CompletionAlignment(queue, _)
+            | SoftwareError::CompletionFault(queue, _)
+            | SoftwareError::NoRecord(queue, _) => queue,
+        }
+    }
 }
 
 impl fmt::Display for SoftwareError {

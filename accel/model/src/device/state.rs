@@ -73,6 +73,8 @@ pub(super) struct State {
     table: Option<Table>,
     /// Descriptors in all queues and engines.
     outstanding: usize,
+    /// The last error of each device that nobody has taken yet.
+    errors: Vec<Option<SoftwareError>>,
 }
 
 impl State {
@@ -92,7 +94,19 @@ impl State {
             summary: Summary::default(),
             table: (config.clock == Clock::Replay).then(Table::default),
             outstanding: 0,
+            errors: vec![None; config.devices.len()],
         }
+    }
+
+    fn latch(&mut self, error: SoftwareError) {
+        self.summary.latch(error);
+        if let Some(last) = self.errors.get_mut(usize::from(error.queue().device)) {
+            *last = Some(error);
+        }
+    }
+
+    pub(super) fn take_errors(&mut self) -> Vec<SoftwareError> {
+        self.errors.iter_mut().filter_map(Option::take).collect()
     }
 
     pub(super) fn now(&self) -> Nanos {
@@ -181,7 +195,7 @@ impl State {
                     SoftwareError::Disabled(_) => self.summary.disabled += 1,
                     _ => self.summary.queue_full += 1,
                 }
-                self.summary.latch(error);
+                self.latch(error);
                 return Ok(());
             }
         }
@@ -310,8 +324,8 @@ impl State {
                     true => memory.write_record(addr, &record),
                     false => memory.write(addr + 1, &record[1..]),
                 };
-                if let Err(fault) = written {
-                    self.summary.latch(SoftwareError::CompletionFault(queue, fault.addr));
+                if written.is_err() {
+                    self.latch(SoftwareError::CompletionFault(queue, addr));
                 }
                 true
             }
@@ -329,13 +343,13 @@ impl State {
         let failed = record.status != status::SUCCESS;
         if flags & flags::op::COMPLETION_ADDR_VALID == 0 {
             if failed {
-                self.summary.latch(SoftwareError::NoRecord(op.queue, record.status));
+                self.latch(SoftwareError::NoRecord(op.queue, record.status));
             }
             return false;
         }
         let addr = op.descriptor.completion_addr;
         if !addr.is_multiple_of(64) {
-            self.summary.latch(SoftwareError::CompletionAlignment(op.queue, addr));
+            self.latch(SoftwareError::CompletionAlignment(op.queue, addr));
             return false;
         }
         if op.effects.never || !(failed || flags & flags::op::REQUEST_COMPLETION != 0) {
@@ -348,8 +362,8 @@ impl State {
         } else {
             memory.write_record(addr, &record)
         };
-        if let Err(fault) = written {
-            self.summary.latch(SoftwareError::CompletionFault(op.queue, fault.addr));
+        if written.is_err() {
+            self.latch(SoftwareError::CompletionFault(op.queue, addr));
         }
         match op.effects.duplicate {
             // At once: whoever has seen the first must not have gone on to use its place for another.

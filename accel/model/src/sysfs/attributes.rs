@@ -96,7 +96,7 @@ impl Device {
         dir.r("clients", (0..self.queues.len()).map(|queue| clients(id(queue))).sum::<usize>());
         dir.r("pasid_enabled", 1);
         dir.r("state", state(self.enabled));
-        dir.r("errors", bitmap(&[0; 4]));
+        dir.r("errors", bitmap(&self.errors));
         dir.r("cdev_major", CDEV_MAJOR);
         dir.rw("cmd_status", format_args!("{:#x}", self.cmd_status));
         if second {

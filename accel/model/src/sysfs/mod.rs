@@ -16,7 +16,9 @@ mod tree;
 pub use attributes::{Attributes, Node};
 pub use tree::{Tree, TreeError};
 
-use crate::{Capabilities, DeviceConfig, Mode, ModelConfig, QueueConfig, QueueId};
+use idxd_sys::status;
+
+use crate::{Capabilities, DeviceConfig, Mode, ModelConfig, QueueConfig, QueueId, SoftwareError};
 
 /// Queues of a device, enabled or not.
 const MAX_QUEUES: usize = 8;
@@ -55,6 +57,8 @@ struct Device {
     nid: i64,
     enabled: bool,
     cmd_status: u32,
+    /// The register of software errors, as the driver last read it.
+    errors: [u64; 4],
     /// The group of each engine.
     engines: Vec<Option<usize>>,
     groups: Vec<Group>,
@@ -141,6 +145,7 @@ impl Device {
             nid,
             enabled: false,
             cmd_status: 0,
+            errors: [0; 4],
             engines: vec![None; MAX_ENGINES],
             groups: vec![Group::default(); MAX_GROUPS],
             queues: vec![Queue::new(capabilities.op_cap); MAX_QUEUES],
@@ -220,6 +225,31 @@ impl Idxd {
     /// Whether the queue is still enabled since its character device had the number `minor`.
     pub fn is_current(&self, id: QueueId, minor: u32) -> bool {
         self.queue(id).is_some_and(|queue| queue.minor == Some(minor))
+    }
+
+    /// Takes a software error down, in the place of the one before: the driver makes the device forget each that it has read,
+    /// and never forgets the last.
+    pub fn latch(&mut self, error: SoftwareError) {
+        const VALID: u64 = 1 << 0;
+        const QUEUE_VALID: u64 = 1 << 3;
+        const WRITE: u64 = 1 << 5;
+        let (code, addr, flags) = match error {
+            SoftwareError::CompletionFault(_, addr) => (status::COMPLETION_TRANSLATION, addr, WRITE),
+            SoftwareError::CompletionAlignment(_, addr) => (status::COMPLETION_ALIGNMENT, addr, 0),
+            SoftwareError::NoRecord(_, status) => (status, 0, 0),
+            // Their codes are not in the driver.
+            SoftwareError::Overflow(_) | SoftwareError::Disabled(_) => (0, 0, 0),
+        };
+        let id = error.queue();
+        if let Some(device) = self.devices.get_mut(usize::from(id.device)) {
+            let first = VALID | QUEUE_VALID | flags | u64::from(code) << 8 | u64::from(id.queue) << 16;
+            device.errors = [first, 0, addr, 0];
+        }
+    }
+
+    /// Whether the queue's device has had a software error, which is what poll(2) tells.
+    pub fn has_error(&self, id: QueueId) -> bool {
+        self.devices.get(usize::from(id.device)).is_some_and(|device| device.errors[0] & 1 != 0)
     }
 
     fn queue(&self, id: QueueId) -> Option<&Queue> {

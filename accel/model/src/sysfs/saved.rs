@@ -14,11 +14,12 @@ impl Idxd {
             let Capabilities { version, gen_cap, iaa_cap, op_cap, max_transfer_size, strict_headers } =
                 device.capabilities;
             lines.push(format!(
-                "device {version} {gen_cap} {iaa_cap} {} {max_transfer_size} {strict_headers} {} {} {}",
+                "device {version} {gen_cap} {iaa_cap} {} {max_transfer_size} {strict_headers} {} {} {} {}",
                 bitmap(&op_cap),
                 device.nid,
                 device.enabled,
                 device.cmd_status,
+                bitmap(&device.errors),
             ));
             lines.extend(device.engines.iter().map(|group| format!("engine {}", optional(*group))));
             lines.extend(
@@ -76,6 +77,7 @@ impl Device {
             nid: next(words)?,
             enabled: next(words)?,
             cmd_status: next(words)?,
+            errors: parse_bitmap(words.next()?).ok()?,
             engines: Vec::new(),
             groups: Vec::new(),
             queues: Vec::new(),

@@ -1,7 +1,7 @@
 use libc::{EBUSY, EINVAL, EIO, ENODEV, ENXIO, EPERM};
 
 use super::{Idxd, Node};
-use crate::{Mode, ModelConfig, QueueConfig, QueueId};
+use crate::{Mode, ModelConfig, QueueConfig, QueueId, SoftwareError};
 
 fn text(idxd: &Idxd, path: &str) -> String {
     let attributes = idxd.attributes(&|_| 0);
@@ -32,6 +32,19 @@ fn configured() -> Idxd {
         assert_eq!(idxd.store(&format!("devices/iax0/{attribute}"), value.as_bytes()), Ok(()), "{attribute}");
     }
     idxd
+}
+
+#[test]
+fn software_error_is_kept_by_its_device_as_the_register_has_it() {
+    let mut idxd = Idxd::new(&ModelConfig::spr(2));
+    let queue = QueueId::new(1, 3);
+    assert!(text(&idxd, "devices/iax1/errors").chars().all(|c| c == '0' || c == ','));
+    idxd.latch(SoftwareError::NoRecord(queue, 0x10));
+    idxd.latch(SoftwareError::CompletionFault(queue, 0x7_0000_1040));
+    let shown = "00000000,00000000,00000007,00001040,00000000,00000000,00000000,00031a29";
+    assert_eq!(text(&idxd, "devices/iax1/errors"), shown, "the last one");
+    assert!(idxd.has_error(QueueId::new(1, 0)) && !idxd.has_error(QueueId::new(0, 3)));
+    assert_eq!(Idxd::restore(&idxd.save()), Some(idxd));
 }
 
 #[test]

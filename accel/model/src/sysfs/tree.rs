@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Attributes, Errno, Idxd, Node};
-use crate::{ModelConfig, QueueId};
+use crate::{ModelConfig, QueueId, SoftwareError};
 
 /// Longer than anyone holds the lock who is not stopped.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -115,16 +115,25 @@ impl Tree {
     /// # Errors
     /// The code of errno with which write(2) fails.
     pub fn store(&self, path: &str, value: &[u8]) -> Result<(), Errno> {
-        let mut locked = self.lock().map_err(|error| error.errno())?;
+        self.change(|idxd| idxd.store(path, value)).map_err(|error| error.errno())?
+    }
+
+    /// Takes software errors down, and shows them; see [`Idxd::latch`].
+    ///
+    /// # Errors
+    /// See [`TreeError`].
+    pub fn latch(&self, errors: &[SoftwareError]) -> Result<(), TreeError> {
+        self.change(|idxd| errors.iter().for_each(|&error| idxd.latch(error)))
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Idxd) -> T) -> Result<T, TreeError> {
+        let mut locked = self.lock()?;
         let before = locked.idxd.attributes(&|_| 0);
-        let stored = locked.idxd.store(path, value);
-        let mut update = || {
-            self.show(&before, &locked.idxd.attributes(&|_| 0))?;
-            self.show_nodes(&locked.idxd)?;
-            save(&mut locked.state, &locked.idxd)
-        };
-        update().map_err(|error: io::Error| TreeError::from(error).errno())?;
-        stored
+        let changed = change(&mut locked.idxd);
+        self.show(&before, &locked.idxd.attributes(&|_| 0))?;
+        self.show_nodes(&locked.idxd)?;
+        save(&mut locked.state, &locked.idxd)?;
+        Ok(changed)
     }
 
     /// Brings the files up to date that say how many clients there are.

@@ -82,6 +82,7 @@ impl Server {
             if self.sessions.values().any(Session::is_late) && !kernel::readable(device.as_fd(), TICK)? {
                 let tally = Tally::new(&self.tally).expect("made of the right length");
                 self.sessions.values_mut().for_each(|session| _ = session.tick(tally));
+                self.latch();
                 continue;
             }
             let len = match (&device).read(&mut buffer) {
@@ -171,8 +172,13 @@ impl Server {
             op::RELEASEDIR => Ok(answer),
             op::STATFS => Ok(answer.bytes(&[0; 80])),
             op::CREATE => Err(EACCES),
-            // No software error is latched where who polls could learn of it.
-            op::POLL => Ok(answer.u32(0).u32(0)),
+            // What comes later is told the next time.
+            op::POLL => {
+                let queue = self.queues.get(&request.handle());
+                let error = queue.is_some_and(|queue| self.idxd.has_error(queue.id));
+                let ready = if error { libc::POLLIN | libc::POLLRDNORM } else { 0 };
+                Ok(answer.u32(ready as u32).u32(0))
+            }
             _ => Err(ENOSYS),
         }
     }
@@ -316,9 +322,18 @@ impl Server {
             .collect();
         let (taken, stopped) = session.submit(id, minor, &mut descriptors);
         session.settle(tally);
+        self.latch();
         match stopped {
             Some(errno) if taken == 0 => Err(errno),
             _ => Ok(taken * SIZE),
+        }
+    }
+
+    /// Takes down the software errors that devices had of late.
+    fn latch(&mut self) {
+        for error in self.sessions.values_mut().flat_map(Session::take_errors) {
+            self.idxd.latch(error);
+            self.shown = None;
         }
     }
 
