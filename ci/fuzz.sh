@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 seconds=${SECONDS_PER_TARGET:-10}
 
 if ! cargo +nightly --version >/dev/null 2>&1; then
-    echo "fuzz: skipped lz4_decode, deflate_decode, vw_decode, vw_round_trip, round_trip, descriptor: no nightly toolchain (rustup toolchain install nightly)"
+    echo "fuzz: skipped lz4_decode, lz4_page, deflate_decode, vw_decode, vw_round_trip, round_trip, descriptor: no nightly toolchain (rustup toolchain install nightly)"
     exit 0
 fi
 if ! cargo +nightly fuzz --version >/dev/null 2>&1; then
@@ -32,7 +32,7 @@ seeds() {
     cargo run --quiet --release --package "$1" --example "${@:2}"
 }
 
-for target in lz4_decode deflate_decode vw_decode vw_round_trip round_trip; do
+for target in lz4_decode lz4_page deflate_decode vw_decode vw_round_trip round_trip; do
     # Streams of real text, each behind the two bytes of the length it decodes to.
     fuzz fallback "$target" seeds zfolio-fallback fuzz_seeds -- "$target"
 done

@@ -17,6 +17,8 @@ use crate::{Codec, Codecs, DecodeError, MAX_INPUT, Method, max_compressed_len};
 /// Longest output that hostile bytes may ask for: some pages, and far above the longest match.
 const HOSTILE_MAX: usize = 20_000;
 
+const PAGE: usize = 4096;
+
 /// Compresses `data` by every method and reads it back; a page lost or changed here is a user's page lost.
 pub fn round_trip(codecs: &mut Codecs, data: &[u8]) {
     assert!(data.len() <= MAX_INPUT, "inputs of this property are at most MAX_INPUT long");
@@ -107,13 +109,34 @@ pub fn hostile(data: &[u8]) -> Option<(usize, &[u8])> {
     Some((usize::from(u16::from_le_bytes(*len)) % HOSTILE_MAX, src))
 }
 
-/// Any bytes as an LZ4 block: the decoder and the oracle accept the same ones, and read the same.
+/// Any bytes as an LZ4 block, of the length they ask for and of a page, for which there is other code: the decoder and the
+/// oracle accept the same ones, and read the same.
 pub fn hostile_lz4(codecs: &mut Codecs, data: &[u8]) {
     let Some((len, src)) = hostile(data) else { return };
-    let ours = decode(codecs, Codec::Lz4, src, len);
-    let oracle = decode_lz4(src, len);
-    assert_eq!(ours.is_ok(), oracle.is_ok(), "decoder says {ours:?}, oracle says {oracle:?}");
-    assert!(ours.ok() == oracle.ok(), "decoder and oracle read different bytes");
+    for len in [len, PAGE] {
+        let ours = decode(codecs, Codec::Lz4, src, len);
+        let oracle = decode_lz4(src, len);
+        assert_eq!(ours.is_ok(), oracle.is_ok(), "decoder says {ours:?}, oracle says {oracle:?}");
+        assert!(ours.ok() == oracle.ok(), "decoder and oracle read different bytes");
+    }
+}
+
+/// Any bytes as a page, repeated as often as it takes: it comes back, also with its first bytes in other places of the block.
+pub fn lz4_page(codecs: &mut Codecs, data: &[u8]) {
+    let mut page = [0; PAGE];
+    for (number, part) in page.chunks_mut(data.len().max(1)).enumerate() {
+        part.iter_mut().zip(data).for_each(|(byte, &from)| *byte = from);
+        part[0] = part[0].wrapping_add(number as u8);
+    }
+    round_trip(codecs, &page);
+    let mut block = vec![0; 2 + max_compressed_len(PAGE)];
+    let len = codecs.compress(Codec::Lz4, &page, &mut block[2..]).expect("the bound always fits");
+    block.truncate(2 + len);
+    for change in data.chunks_exact(3).take(16) {
+        let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % len;
+        block[2 + at] = change[2];
+        hostile_lz4(codecs, &block);
+    }
 }
 
 /// Any bytes as a DEFLATE stream. What a strict device reads, the decoder reads, and the same; what it reads

@@ -18,7 +18,7 @@ pub struct Codecs {
 }
 
 impl Codecs {
-    /// Takes all the memory that later calls use: less than 200 KiB, and as much again with the feature `zstd`.
+    /// Takes all the memory that later calls use: less than 220 KiB, and as much again with the feature `zstd`.
     pub fn new() -> Codecs {
         Codecs::default()
     }

@@ -41,7 +41,6 @@ impl Bare {
 
     fn name(&self) -> String {
         match self {
-            Self::Own(Method::Lz4, _) => "lz4_flex".to_owned(),
             Self::Own(method, _) => method.name().to_owned(),
             Self::Lz4(_) => "liblz4".to_owned(),
             Self::Zstd(_, level) => format!("zstd {level}"),
@@ -50,7 +49,6 @@ impl Bare {
 
     fn report(&self) -> String {
         match self {
-            Self::Own(Method::Lz4, _) => concat!("lz4_flex ", env!("LZ4_FLEX_VERSION")).to_owned(),
             Self::Own(..) => concat!("zfolio ", env!("CARGO_PKG_VERSION")).to_owned(),
             Self::Lz4(library) => format!("liblz4 {}", library.version()),
             Self::Zstd(library, _) => format!("libzstd {}", library.version()),
