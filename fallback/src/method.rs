@@ -14,12 +14,16 @@ const TOP_BITS: u64 = LOW_BITS << 7;
 const TEXT_WORDS: u32 = 5;
 /// One that is no text, with more words without a zero byte than this, has few of the words that vw finds soonest.
 const FULL_WORDS: u32 = 12;
+/// Of random words, most are such.
+const NEARLY_ALL_WORDS: u32 = 27;
+/// Of random bytes, half have the highest bit set: of 256, nearly always so many.
+const RANDOM: std::ops::RangeInclusive<u64> = 100..=156;
 
 /// How new pages are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Method {
-    /// LZ4 in safe code.
+    /// LZ4, of pages denser than the usual and soon read.
     Lz4,
     /// DEFLATE that Intel IAA can read, with the fixed Huffman code.
     Deflate,
@@ -34,8 +38,8 @@ pub enum Method {
     /// Zstandard, denser than the others on most pages and slower: for pages that are cold.
     #[cfg(feature = "zstd")]
     Zstd,
-    /// Chosen for each page by a look at it: LZ4 for text, else vw, dense where hardly a byte is zero; LZ4
-    /// for all where vw is not fast. [`Method::for_page`] tells.
+    /// Chosen for each page by a look at it: LZ4 for text and for what looks random, which it leaves as it is and reads back
+    /// soonest; else vw, dense where hardly a byte is zero; LZ4 for all where vw is not fast. [`Method::for_page`] tells.
     PerPage,
 }
 
@@ -80,15 +84,17 @@ impl Method {
             return Method::Lz4;
         }
         // One word in sixteen, each time another of them, since records repeat: of text, all bytes are below 128 and none is zero.
-        let (mut text, mut full) = (0, 0);
+        let (mut text, mut full, mut above_of_bytes) = (0, 0, 0);
         for (index, words) in page.as_chunks::<128>().0.iter().enumerate() {
             let word = words.as_chunks().0.get(5 * index % 16).map_or(0, |word| u64::from_le_bytes(*word));
             let above = word & TOP_BITS;
             let zero = word.wrapping_sub(LOW_BITS) & !word & TOP_BITS;
             text += u32::from(above | zero == 0);
             full += u32::from(zero == 0);
+            above_of_bytes += above >> 7;
         }
-        if text > TEXT_WORDS {
+        let random = RANDOM.contains(&(above_of_bytes.wrapping_mul(LOW_BITS) >> 56));
+        if text > TEXT_WORDS || random && full > NEARLY_ALL_WORDS {
             Method::Lz4
         } else if full > FULL_WORDS {
             Method::VwDense
@@ -148,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_goes_to_lz4_and_words_to_vw() {
+    fn text_and_noise_go_to_lz4_and_words_to_vw() {
         let text = include_bytes!("method.rs").repeat(8);
         let text = text.first_chunk().expect("longer than a page");
         assert_eq!(Method::PerPage.for_page(text), Method::Lz4);
@@ -156,6 +162,12 @@ mod tests {
         let if_fast = |method| if Vw::is_fast() { method } else { Method::Lz4 };
         assert_eq!(Method::PerPage.for_page(&pointers), if_fast(Method::Vw));
         assert_eq!(Method::PerPage.for_page(&[0xa5; 4096]), if_fast(Method::VwDense));
+        let mut state = 1_u64;
+        let noise = std::array::from_fn(|_| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (state >> 56) as u8
+        });
+        assert_eq!(Method::PerPage.for_page(&noise), Method::Lz4);
         // Who named a method gets it.
         for method in Method::ALL {
             assert_eq!(method.for_page(text), method);
