@@ -45,6 +45,8 @@ pub(super) struct DecodeSpace {
     is_literal: [u64; GROUPS],
     /// With a low byte of their own.
     with_low: [u64; GROUPS],
+    is_fresh: [u64; GROUPS],
+    matched: [u64; GROUPS],
     /// Made of one of the two blocks before.
     recent: [u16; BLOCKS],
     /// Where the source of each word is, if it has one.
@@ -64,6 +66,8 @@ impl DecodeSpace {
         repeats: [0; GROUPS],
         is_literal: [0; GROUPS],
         with_low: [0; GROUPS],
+        is_fresh: [0; GROUPS],
+        matched: [0; GROUPS],
         recent: [0; BLOCKS],
         offsets: [[0; LANES]; BLOCKS],
         fetched: [[0; LANES]; BLOCKS],
@@ -185,8 +189,23 @@ fn unpack_fresh(space: &mut DecodeSpace, header: &Header, near: usize) {
 unsafe fn bits(stream: &[u8; STREAM_SPACE], section: usize, bit: usize) -> u64 {
     let (at, skipped) = (section + bit / 8, bit % 8);
     // SAFETY: the caller's duty.
-    let (low, high): (u64, u64) = unsafe { (peek(stream, at), peek(stream, at + 8)) };
-    low >> skipped | high << 1 << (63 - skipped)
+    let (low, high): (u64, u64) = unsafe { (peek(stream, at), peek(stream, at + 7)) };
+    // Eight bits are in both, in one place. Joined without these, the compiler makes it a shift of both at once, which is slow.
+    low >> skipped | high << (56 - skipped)
+}
+
+/// A block's part of the groups' masks.
+///
+/// # Safety
+/// There are so many blocks.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+unsafe fn mask_of(masks: &[u64; GROUPS], block: usize) -> u16 {
+    debug_assert!(block < BLOCKS);
+    // SAFETY: the caller's duty; this is a little-endian CPU.
+    unsafe { masks.as_ptr().cast::<u16>().add(block).read() }
 }
 
 /// What each word of the page is, and where its source lies; `None` if that is not what the header says, or
@@ -204,7 +223,7 @@ fn classify(space: &mut DecodeSpace, header: &Header, sections: Sections) -> Opt
     let mut place = _mm256_set_epi16(59, 55, 51, 47, 43, 39, 35, 31, 27, 23, 19, 15, 11, 7, 3, -1);
     let mut start = _mm256_setzero_si256();
     let (mut bit, mut literal, mut low, mut fresh) = (0, 0, 0, 0);
-    let mut outside = 0_u16;
+    let mut outside = _mm256_setzero_si256();
     for group in 0..GROUPS {
         if group % (QUARTER / GROUP) == 0 {
             // In the place of the last distance of the quarter before, which has been used.
@@ -227,27 +246,31 @@ fn classify(space: &mut DecodeSpace, header: &Header, sections: Sections) -> Opt
         low += with_low.count_ones() as usize;
         space.is_literal[group] = is_literal;
         space.with_low[group] = with_low;
+        space.is_fresh[group] = is_fresh;
+        space.matched[group] = matched;
 
         for turn in 0..GROUP {
             let block = group * GROUP + turn;
-            let (is_fresh, matched) =
-                ((is_fresh >> (LANES * turn)) as u16, (matched >> (LANES * turn)) as u16);
+            // From memory, since moving a number to a vector or to a mask takes a unit of which there is one.
+            // SAFETY: the groups' masks are those of 64 blocks.
+            let (fresh_mask, matched): (u16, u16) =
+                unsafe { (mask_of(&space.is_fresh, block), mask_of(&space.matched, block)) };
             // The distance of a lane is that of the last fresh word up to it: entry 0 is the one before the block.
-            let index = _mm256_popcnt_epi16(_mm256_and_si256(_mm256_set1_epi16(is_fresh as i16), up_to));
+            let index = _mm256_popcnt_epi16(_mm256_and_si256(_mm256_set1_epi16(fresh_mask as i16), up_to));
             // SAFETY: `fresh` is at most 1024, and 1024 + 32 entries are within.
             let distances = unsafe { load(&space.fresh, fresh) };
-            fresh += is_fresh.count_ones() as usize;
+            fresh += ((is_fresh >> (LANES * turn)) as u16).count_ones() as usize;
             let distances = _mm512_permutexvar_epi16(_mm512_zextsi256_si512(index), distances);
             // A source ends before the block: its offset is below the block's start less 3. One before the page is,
             // as an unsigned number, above all of these.
             let offsets = _mm256_sub_epi16(place, _mm512_castsi512_si256(distances));
             let end = _mm256_subs_epu16(start, _mm256_set1_epi16(3));
-            let inside = _mm256_mask_cmplt_epu16_mask(matched, offsets, end);
-            outside |= matched ^ inside;
+            let wrong = _mm256_mask_cmpge_epu16_mask(matched, offsets, end);
+            outside = _mm256_mask_mov_epi16(outside, wrong, up_to);
             let before = _mm256_subs_epu16(start, _mm256_set1_epi16(RECENT as i16));
-            let older = _mm256_mask_cmplt_epu16_mask(inside, offsets, before);
+            let older = _mm256_mask_cmplt_epu16_mask(matched, offsets, before);
             let fetched = _mm256_maskz_add_epi16(older, offsets, _mm256_set1_epi16(FRONT as i16));
-            space.recent[block] = inside & !older;
+            space.recent[block] = _mm256_mask_cmpge_epu16_mask(matched, offsets, before);
             // SAFETY: sixteen lanes.
             unsafe {
                 store_half(&mut space.offsets[block], 0, offsets);
@@ -258,7 +281,7 @@ fn classify(space: &mut DecodeSpace, header: &Header, sections: Sections) -> Opt
         }
     }
     let complete = literal == header.literals && low == header.lows && fresh == header.fresh;
-    (complete && outside == 0).then_some(())
+    (complete && _mm256_testz_si256(outside, outside) != 0).then_some(())
 }
 
 /// The byte of an offset's lowest eight bits, for each byte of the word that is there.
