@@ -24,6 +24,9 @@ use super::format::PAGE;
 use super::search::Search;
 
 /// The AVX-512 implementation and its memory; there is one only on a CPU that has all it needs.
+///
+/// Begins with a page, as the `Workspace` does: else stores of one program were up to 7 % slower in one run than in another.
+#[repr(align(4096))]
 pub(super) struct Avx512 {
     encode: EncodeSpace,
     decode: DecodeSpace,

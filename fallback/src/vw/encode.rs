@@ -14,7 +14,9 @@ pub(super) const FRONT: usize = 4096;
 const BEHIND: usize = 128;
 
 /// The one copy of the page, and what is found and chosen; the memory of both encoders.
-#[repr(C, align(64))]
+///
+/// Begins with a page, so that which of its parts get in one another's way in the cache is not up to the heap.
+#[repr(C, align(4096))]
 pub(super) struct Workspace {
     pub(super) window: [u8; FRONT + PAGE + BEHIND],
     /// Positions by the hash of a word's upper three bytes, and of the whole word.
