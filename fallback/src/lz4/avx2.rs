@@ -7,15 +7,17 @@
 //! 1. At the beginning of a sequence [`INPUT`] bytes of the block and [`OUTPUT`] bytes of the page are left.
 //! 2. With less than 15 literals, 17 bytes of the block are read before the literals end, and 3 after them, of which the
 //!    last is at most its 18th; the page is written up to 16 bytes on, and after at most 14 literals 32 bytes on.
-//! 3. With more, the bytes of their number are read one by one up to the block's end. Then so many literals and
-//!    [`CHUNK`] bytes must be left on both sides, or it stops. Copies go on in chunks while literals are left, so they end at most
-//!    31 bytes beyond the last; what follows needs 3 bytes and 32.
+//! 3. With more, the bytes of their number are read one by one up to the block's end. Then so many literals and 64 bytes
+//!    must be left on both sides, or it stops. Two chunks are copied in any case; further ones begin within the literals,
+//!    and end at most 31 bytes beyond. What follows needs 3 bytes and 32.
 //! 4. So at a match 32 bytes of the page are left. Its source is tested to lie before it, and not before the page, so that
 //!    32 bytes from there on end where those 32 bytes do, or sooner.
-//! 5. A match beyond 32 bytes must leave 32 bytes of the page beyond it, or it stops. Its chunks begin within it.
+//! 5. A match beyond 32 bytes must leave 64 bytes of the page beyond it, or it stops. Its chunks begin within it, but for the
+//!    third, which ends at its 96th byte, and that is less than 64 beyond it.
 //!
 //! A match that is nearer than a vector is long repeats its first bytes: they are laid out by a table for each offset, and
-//! the same instructions serve every offset, since a branch by it would often be predicted wrongly.
+//! the same instructions serve every offset, since a branch by it would often be predicted wrongly. For the same reason chunks
+//! are copied before it is asked whether they are needed, once a piece is long.
 
 #![allow(unsafe_code)]
 
@@ -86,11 +88,16 @@ fn sequences(src: &[u8], page: &mut [u8; PAGE]) -> At {
         } else {
             let Some(more) = count(src, &mut ip) else { return start };
             literals += more;
-            if ip + literals + CHUNK > src.len() || op + literals + CHUNK > PAGE {
+            if ip + literals + 2 * CHUNK > src.len() || op + literals + 2 * CHUNK > PAGE {
                 return start;
             }
-            // In halves, which are not taken for a call of memcpy.
-            for done in (0..literals).step_by(CHUNK) {
+            // SAFETY: 3.
+            unsafe {
+                store(page, op, load(src, ip));
+                store(page, op + CHUNK, load(src, ip + CHUNK));
+            }
+            for done in (2 * CHUNK..literals).step_by(CHUNK) {
+                // In halves, which are not taken for a call of memcpy.
                 // SAFETY: 3.
                 unsafe {
                     store_half(page, op + done, load_half(src, ip + done));
@@ -125,16 +132,23 @@ fn sequences(src: &[u8], page: &mut [u8; PAGE]) -> At {
                 let Some(more) = count(src, &mut ip) else { return start };
                 matched += more;
             }
-            if op + matched + CHUNK > PAGE {
+            if op + matched + 2 * CHUNK > PAGE {
                 return start;
             }
             if offset < CHUNK {
-                for done in (0..matched).step_by(CHUNK - CHUNK % offset) {
+                let mut done = 0;
+                while done < matched {
                     // SAFETY: 5.
                     unsafe { store(page, op + done, repeated) };
+                    done += CHUNK - CHUNK % offset;
                 }
             } else {
-                for done in (CHUNK..matched).step_by(CHUNK) {
+                // SAFETY: 5.
+                unsafe {
+                    store(page, op + CHUNK, load(page, source + CHUNK));
+                    store(page, op + 2 * CHUNK, load(page, source + 2 * CHUNK));
+                }
+                for done in (3 * CHUNK..matched).step_by(CHUNK) {
                     // SAFETY: 5.
                     unsafe { store(page, op + done, load(page, source + done)) };
                 }

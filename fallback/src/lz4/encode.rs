@@ -20,7 +20,7 @@ const SHORT: usize = 5;
 const TABLE_BITS: u32 = 12;
 
 /// A shortest match from less far away is left.
-const NEAR: usize = 32;
+const NEAR: usize = 64;
 
 /// Beyond the page, so that eight and sixteen bytes can be read anywhere in it.
 const PADDING: usize = 32;
