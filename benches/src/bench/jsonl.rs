@@ -196,7 +196,7 @@ pub(super) fn machine_facts(
     ]
 }
 
-/// Versions of libraries that compress or decompress for this variant.
+/// Versions of libraries that compress or decompress for this variant; `lz4_flex` where the CPU lacks what our own reader of LZ4 wants.
 pub(super) fn libraries(variant: &Variant) -> Value {
     let mut versions = serde_json::Map::new();
     match variant.method.codec() {
