@@ -12,7 +12,7 @@ use crate::bench::table::wrapped;
 use crate::bench::variant::Variant;
 use crate::bench::{COMMIT, Setup};
 use crate::corpus::Corpus;
-use crate::quantity::{count, plural};
+use crate::quantity::{Scale, count, plural};
 use crate::statistics::{Interval, Sample};
 use crate::verdict::{LEVEL, TimeRatio};
 
@@ -173,6 +173,14 @@ fn bytes(raced: &Raced<'_>) -> Option<f64> {
         .map(|sample| sample.median())
 }
 
+/// `1.02M [0.93..1.07]`: the range in the unit of the median.
+fn with_range(rates: &Sample) -> String {
+    let scale = Scale::of_count(rates.median());
+    let (least, most) = rates.range();
+    let [median, least, most] = [rates.median(), least, most].map(|rate| scale.number(rate));
+    format!("{median}{} [{least}..{most}]", scale.unit.trim_start())
+}
+
 /// The corpus for people, at most 120 columns.
 pub(super) fn block(corpus: &Corpus, pages: u64, raced: &[Raced<'_>]) -> String {
     let facts = &corpus.facts;
@@ -195,11 +203,7 @@ pub(super) fn block(corpus: &Corpus, pages: u64, raced: &[Raced<'_>]) -> String 
                 .iter()
                 .filter(|round| counts(round, pass))
                 .filter_map(|round| Some(1e9 / time(round.pass(pass)?, true)));
-            let cell = Sample::new(rates.collect()).map_or_else(String::new, |sample| {
-                let (least, most) = sample.range();
-                let short = |rate: f64| count(rate).replace(' ', "");
-                format!("{} [{}..{}]", short(sample.median()), short(least), short(most))
-            });
+            let cell = Sample::new(rates.collect()).map_or_else(String::new, |sample| with_range(&sample));
             let _ = write!(text, "{cell:>19}");
         }
         let _ = writeln!(
@@ -243,4 +247,18 @@ pub(super) fn block(corpus: &Corpus, pages: u64, raced: &[Raced<'_>]) -> String 
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rates above a million made cells as wide as their column, and two of them one word.
+    #[test]
+    fn rates_are_short_and_of_one_unit() {
+        let told = |rates: &[f64]| with_range(&Sample::new(rates.to_vec()).unwrap());
+        assert_eq!(told(&[1.02e6, 928e3, 1.07e6]), "1.02M [0.93..1.07]");
+        assert_eq!(told(&[298_000.0, 304_000.0, 296_000.0]), "298k [296..304]");
+        assert_eq!(told(&[17_600.0, 14_700.0, 30_600.0]), "17.6k [14.7..30.6]");
+    }
 }
