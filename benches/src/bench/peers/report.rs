@@ -235,7 +235,7 @@ pub(super) fn block(corpus: &Corpus, pages: u64, raced: &[Raced<'_>]) -> String 
             for pass in Pass::ALL {
                 let cell = compared(own, other, pass).map_or_else(String::new, |ratio| {
                     let Interval { estimate, low, high } = ratio.ratio;
-                    let digits = if estimate < 0.1 { 1 } else { 2 };
+                    let digits = usize::from(estimate >= 0.02) + usize::from(estimate >= 0.1);
                     let times = |ratio: f64| format!("{:.digits$}", 1.0 / ratio);
                     format!("{} [{}..{}]", times(estimate), times(high), times(low))
                 });
