@@ -9,7 +9,7 @@ mod vw;
 
 pub use strict_inflate::{Stream, inflate};
 pub use strict_lz4::decode_lz4;
-pub use vw::{VwPair, mend};
+pub use vw::{VwPaths, mend, vw_paths};
 
 use crate::decode_error::reported;
 use crate::{Codec, Codecs, DecodeError, MAX_INPUT, Method, max_compressed_len};

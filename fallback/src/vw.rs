@@ -4,9 +4,11 @@
 //! three of its bytes; literals are coded by byte planes. No word waits for another of its block, so that a vector
 //! unit decodes a block at once. `FORMAT-VW.md` describes the format, from which a reader can be written.
 //!
-//! There is one format and there are two implementations of it, portable and with AVX-512, chosen once by what
-//! the CPU has. They write the same bytes, accept the same streams and make the same pages of them.
+//! There is one format and there are three implementations of it, portable, with AVX2 and with AVX-512, chosen once by
+//! what the CPU has. They write the same bytes, accept the same streams and make the same pages of them.
 
+#[cfg(all(feature = "simd", target_arch = "x86_64"))]
+mod avx2;
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]
 mod avx512;
 mod decode;
@@ -46,27 +48,55 @@ impl VwLevel {
 /// vw compressor and decompressor of one thread, with the memory they reuse.
 pub struct Vw {
     work: Box<Workspace>,
+    path: Path,
+}
+
+/// The implementation, with the memory that is its own.
+enum Path {
+    Portable,
     #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-    fast: Option<Box<avx512::Avx512>>,
+    Avx2(Box<avx2::Avx2>),
+    #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+    Avx512(Box<avx512::Avx512>),
+}
+
+impl Path {
+    /// The fastest that this CPU has.
+    fn best() -> Path {
+        #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+        {
+            if let Some(path) = avx512::Avx512::new() {
+                return Path::Avx512(path);
+            }
+            if let Some(path) = avx2::Avx2::new() {
+                return Path::Avx2(path);
+            }
+        }
+        Path::Portable
+    }
 }
 
 impl Vw {
     /// Takes all the memory that later calls use.
     pub fn new() -> Vw {
-        Vw {
-            work: Box::new(Workspace::EMPTY),
-            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            fast: avx512::Avx512::new(),
-        }
+        Vw::on(Path::best())
     }
 
     /// The portable implementation, whatever the CPU has.
     pub fn portable() -> Vw {
-        Vw {
-            work: Box::new(Workspace::EMPTY),
-            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            fast: None,
-        }
+        Vw::on(Path::Portable)
+    }
+
+    /// The implementation with AVX2, also where there is a faster one; `None` if the CPU has it not, or it is not built in.
+    pub fn avx2() -> Option<Vw> {
+        #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+        return avx2::Avx2::new().map(|path| Vw::on(Path::Avx2(path)));
+        #[cfg(not(all(feature = "simd", target_arch = "x86_64")))]
+        None
+    }
+
+    fn on(path: Path) -> Vw {
+        Vw { work: Box::new(Workspace::EMPTY), path }
     }
 
     /// Does this CPU have a fast path, and is it built in?
@@ -97,20 +127,22 @@ impl Vw {
 
     #[inline(always)]
     fn encode<S: Search>(&mut self, page: &[u8; PAGE], dst: &mut [u8]) -> usize {
-        #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-        if let Some(fast) = &mut self.fast {
-            return fast.encode::<S>(&mut self.work, page, dst);
+        match &mut self.path {
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Path::Avx512(path) => path.encode::<S>(&mut self.work, page, dst),
+            _ => encode::encode::<S>(&mut self.work, page, dst),
         }
-        encode::encode::<S>(&mut self.work, page, dst)
     }
 
     #[inline(always)]
     fn decode(&mut self, src: &[u8], page: &mut [u8; PAGE]) -> Option<()> {
-        #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-        if let Some(fast) = &mut self.fast {
-            return fast.decode(src, page);
+        match &mut self.path {
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Path::Avx512(path) => path.decode(src, page),
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Path::Avx2(path) => path.decode(src, page),
+            Path::Portable => decode::decode(src, page),
         }
-        decode::decode(src, page)
     }
 
     /// Decodes the stream `src` into `dst`, which must be a page of 4096 bytes.

@@ -5,8 +5,8 @@
 mod data;
 
 use data::{Random, made};
-use zfolio_fallback::check::mend;
-use zfolio_fallback::{Lz4, Vw, VwLevel, max_compressed_len};
+use zfolio_fallback::check::{mend, vw_paths};
+use zfolio_fallback::{Lz4, VwLevel, max_compressed_len};
 
 const PAGE: usize = 4096;
 
@@ -52,7 +52,7 @@ impl Drop for Guarded {
 fn vw_touches_nothing_beside_page_and_stream() {
     let (mut source, mut stream, mut page) = (Guarded::new(), Guarded::new(), Guarded::new());
     let bound = max_compressed_len(PAGE);
-    for mut vw in [Vw::new(), Vw::portable()] {
+    for mut vw in vw_paths() {
         for seed in 0..3000 {
             let mut random = Random::new(seed);
             let data = made(seed as u32, seed, PAGE);

@@ -1,10 +1,10 @@
-//! vw: pages of every kind come back, hostile streams do no harm, and both implementations are one codec.
+//! vw: pages of every kind come back, hostile streams do no harm, and all implementations are one codec.
 
 mod data;
 
 use data::{KINDS, Random, made};
 use proptest::prelude::*;
-use zfolio_fallback::check::{VwPair, mend};
+use zfolio_fallback::check::{VwPaths, mend};
 use zfolio_fallback::{Codec, Codecs, DecodeError, Vw, VwLevel, max_compressed_len};
 
 fn page(kind: u32, seed: u64) -> [u8; 4096] {
@@ -46,49 +46,49 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn pages_of_every_kind_come_back_by_both_implementations(kind in 0..KINDS, seed: u64) {
-        let mut pair = VwPair::new();
+    fn pages_of_every_kind_come_back_by_all_implementations(kind in 0..KINDS, seed: u64) {
+        let mut paths = VwPaths::new();
         for level in VwLevel::ALL {
             // Once for another page first: nothing of it may show in the second.
-            pair.stream(level, &page(kind + 1, seed));
-            pair.stream(level, &page(kind, seed));
-            pair.stream(level, &heap_page(seed));
+            paths.stream(level, &page(kind + 1, seed));
+            paths.stream(level, &page(kind, seed));
+            paths.stream(level, &heap_page(seed));
         }
     }
 
     #[test]
     fn few_different_words_come_back(words in prop::collection::vec(0_u32..5, 1024), shift in 0_u32..28) {
-        let mut pair = VwPair::new();
+        let mut paths = VwPaths::new();
         let mut page = [0; 4096];
         for (bytes, word) in page.chunks_exact_mut(4).zip(words) {
             bytes.copy_from_slice(&u32::to_le_bytes(word << shift));
         }
         for level in VwLevel::ALL {
-            pair.stream(level, &page);
+            paths.stream(level, &page);
         }
     }
 
     #[test]
     fn damaged_streams_have_one_answer(kind in 0..KINDS + 3, seed: u64) {
         let mut random = Random::new(seed);
-        let mut pair = VwPair::new();
+        let mut paths = VwPaths::new();
         let page = if kind < KINDS { page(kind, seed) } else { heap_page(seed) };
         let level = VwLevel::ALL[random.below(3)];
-        let whole = pair.stream(level, &page);
+        let whole = paths.stream(level, &page);
         for _ in 0..40 {
             let mut stream = whole.clone();
             damage(&mut random, &mut stream);
             if random.below(3) > 0 {
                 mend(&mut stream, random.next() as u8);
             }
-            let _ = pair.decode(&stream);
+            let _ = paths.decode(&stream);
         }
     }
 
     #[test]
     fn made_up_streams_have_one_answer(mut data in prop::collection::vec(any::<u8>(), 0..4600), counts: [u8; 6]) {
-        let mut pair = VwPair::new();
-        let _ = pair.decode(&data);
+        let mut paths = VwPaths::new();
+        let _ = paths.decode(&data);
         // A header that might be one.
         if data.len() >= 22 {
             for (at, count) in [0, 2, 4].into_iter().zip(counts.as_chunks::<2>().0) {
@@ -99,7 +99,7 @@ proptest! {
             let all = u64::from_le_bytes(data[6..14].try_into().unwrap());
             data[14..22].iter_mut().zip(all.to_le_bytes()).for_each(|(byte, all)| *byte &= !all);
             mend(&mut data, 0x55);
-            let _ = pair.decode(&data);
+            let _ = paths.decode(&data);
         }
     }
 }
@@ -125,16 +125,16 @@ fn damage(random: &mut Random, stream: &mut Vec<u8>) {
 /// Every cut of a stream, and every single byte changed, has one answer; a cut is never a page.
 #[test]
 fn no_part_of_a_stream_is_a_stream() {
-    let mut pair = VwPair::new();
+    let mut paths = VwPaths::new();
     for seed in 0..6 {
-        let stream = pair.stream(VwLevel::Dense, &heap_page(seed));
+        let stream = paths.stream(VwLevel::Dense, &heap_page(seed));
         for len in 0..stream.len() {
-            assert!(pair.decode(&stream[..len]).is_err(), "{len} of {} bytes", stream.len());
+            assert!(paths.decode(&stream[..len]).is_err(), "{len} of {} bytes", stream.len());
         }
         for at in 0..stream.len() {
             let mut other = stream.clone();
             other[at] ^= 1 << (at % 8);
-            let _ = pair.decode(&other);
+            let _ = paths.decode(&other);
         }
     }
 }
@@ -142,7 +142,7 @@ fn no_part_of_a_stream_is_a_stream() {
 /// A stream that names a source in its own block, or before the page, would show what the page held before.
 #[test]
 fn sources_outside_of_earlier_blocks_are_refused() {
-    let mut pair = VwPair::new();
+    let mut paths = VwPaths::new();
     // A page of zeroes but for one fresh distance: block 1, lane `lane`, `distance` bytes back, exact.
     let stream = |block: usize, lane: usize, distance: usize| {
         let mut stream = vec![0, 0x20, 0, 0, 1, 0];
@@ -162,7 +162,7 @@ fn sources_outside_of_earlier_blocks_are_refused() {
                 let earlier = distance <= position && position - distance + 4 <= 64 * block;
                 let near_a_border = distance.abs_diff(position) < 3 || distance.abs_diff(4 * lane + 4) < 3;
                 if near_a_border || distance % 509 == 0 {
-                    let answer = pair.decode(&stream(block, lane, distance));
+                    let answer = paths.decode(&stream(block, lane, distance));
                     assert_eq!(answer.is_ok(), earlier, "block {block}, lane {lane}, distance {distance}");
                 }
             }
@@ -200,7 +200,7 @@ fn example_of_the_format_document_holds() {
     for (word, value) in words {
         page[4 * word..4 * word + 4].copy_from_slice(&u32::to_le_bytes(value));
     }
-    let stream = VwPair::new().stream(VwLevel::Standard, &page);
+    let stream = VwPaths::new().stream(VwLevel::Standard, &page);
     #[rustfmt::skip]
     let expected = [
         0x02, 0x20, 0x02, 0x00, 0x01, 0x00,

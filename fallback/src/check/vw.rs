@@ -1,32 +1,34 @@
-//! Properties of vw: its two implementations are one codec.
+//! Properties of vw: its implementations are one codec.
 
 use crate::vw::mended_len;
 use crate::{DecodeError, Vw, VwLevel, max_compressed_len};
 
-/// The implementation this machine uses, and the portable one.
-pub struct VwPair {
-    fast: Vw,
-    portable: Vw,
+/// Every implementation that this machine has, the portable one last.
+pub fn vw_paths() -> Vec<Vw> {
+    [Vw::is_fast().then(Vw::new), Vw::avx2(), Some(Vw::portable())].into_iter().flatten().collect()
 }
 
-impl VwPair {
-    /// Both; on a machine without a fast path, the portable one twice.
-    pub fn new() -> VwPair {
-        VwPair { fast: Vw::new(), portable: Vw::portable() }
+/// Implementations that are held to each other's bytes and answers.
+pub struct VwPaths(Vec<Vw>);
+
+impl VwPaths {
+    /// All of [`vw_paths`].
+    pub fn new() -> VwPaths {
+        VwPaths(vw_paths())
     }
 
-    /// The stream of `page` at a level, which both write alike and both read.
+    /// The stream of `page` at a level, which all write alike and all read.
     pub fn stream(&mut self, level: VwLevel, page: &[u8; 4096]) -> Vec<u8> {
         let bound = max_compressed_len(4096);
-        let mut streams = [&mut self.fast, &mut self.portable].map(|vw| {
+        let mut streams = self.0.iter_mut().map(|vw| {
             let mut stream = vec![0xa5; bound + 64];
             let len = vw.compress(level, page, &mut stream[..bound]).expect("the bound always fits");
             assert!(stream[bound..].iter().all(|&byte| byte == 0xa5), "vw wrote past its output");
             stream.truncate(len);
             stream
         });
-        assert!(streams[0] == streams[1], "the encoders of {level:?} write different bytes");
-        let stream = std::mem::take(&mut streams[0]);
+        let stream = streams.next().expect("one is portable");
+        assert!(streams.all(|other| other == stream), "the encoders of {level:?} write different bytes");
         let back = self.decode(&stream).expect("what was compressed decodes");
         assert!(back[..] == page[..], "{level:?} returned another page");
         stream
@@ -52,26 +54,26 @@ impl VwPair {
         let _ = self.decode(&stream);
     }
 
-    /// Both decoders' answer to any bytes, which is one, and does not depend on what the output held before.
+    /// The decoders' answer to any bytes, which is one, and does not depend on what the output held before.
     pub fn decode(&mut self, src: &[u8]) -> Result<Box<[u8; 4096]>, DecodeError> {
-        let mut answers = [(&mut self.fast, 0x00), (&mut self.portable, 0xff)].map(|(vw, old)| {
+        let mut answers = self.0.iter_mut().zip([0x00, 0xff, 0x5a]).map(|(vw, old)| {
             let mut page = Box::new([old; 4096]);
             let answer = vw.decompress(src, &mut page[..]);
             (answer, page)
         });
-        assert_eq!(answers[0].0, answers[1].0, "the decoders do not agree on {} bytes", src.len());
-        assert!(answers[0].1 == answers[1].1, "the decoders make different pages of {} bytes", src.len());
-        if answers[0].0.is_err() {
-            assert!(answers[0].1.iter().all(|&byte| byte == 0), "an error left bytes in the page");
+        let (answer, page) = answers.next().expect("one is portable");
+        for (other, other_page) in answers {
+            assert_eq!(answer, other, "the decoders do not agree on {} bytes", src.len());
+            assert!(page == other_page, "the decoders make different pages of {} bytes", src.len());
         }
-        answers[0].0?;
-        Ok(std::mem::replace(&mut answers[0].1, Box::new([0; 4096])))
+        assert!(answer.is_ok() || page.iter().all(|&byte| byte == 0), "an error left bytes in the page");
+        answer.map(|()| page)
     }
 }
 
-impl Default for VwPair {
-    fn default() -> VwPair {
-        VwPair::new()
+impl Default for VwPaths {
+    fn default() -> VwPaths {
+        VwPaths::new()
     }
 }
 

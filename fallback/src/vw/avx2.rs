@@ -1,0 +1,167 @@
+//! vw with AVX2: the same streams and the same pages as the portable implementation, faster than LZ4's.
+//!
+//! What AVX-512 has and AVX2 lacks, expanding by a mask, is done by permutations that a table gives for each eight bits of a
+//! mask. Unsafe code is of two kinds here. Vector loads and stores go
+//! through a few functions that take an array of known size and an offset; tests check each offset, since they run
+//! with debug assertions, and beside each call stands why the offset is within. And [`Avx2`] calls functions
+//! compiled for the CPU's features, which its existence proves.
+
+#![allow(unsafe_code)]
+
+mod decode;
+mod planes;
+
+use std::arch::x86_64::{
+    __m128i, __m256i, _mm_loadl_epi64, _mm_loadu_si128, _mm_storeu_si128, _mm256_loadu_si256,
+    _mm256_storeu_si256,
+};
+
+use self::decode::DecodeSpace;
+use super::format::PAGE;
+
+/// The AVX2 implementation and its memory; there is one only on a CPU that has all it needs.
+///
+/// Begins with a page, as the one with AVX-512 does.
+#[repr(align(4096))]
+pub(super) struct Avx2 {
+    decode: DecodeSpace,
+}
+
+impl Avx2 {
+    /// Does the CPU, and the operating system, have what is needed? Asked once, then remembered.
+    pub(super) fn is_there() -> bool {
+        // The macro keeps what the CPU says in a static.
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("popcnt")
+            && is_x86_feature_detected!("lzcnt")
+    }
+
+    pub(super) fn new() -> Option<Box<Avx2>> {
+        Self::is_there().then(|| Box::new(Avx2 { decode: DecodeSpace::EMPTY }))
+    }
+
+    /// As the portable `decode`.
+    #[inline]
+    pub(super) fn decode(&mut self, src: &[u8], page: &mut [u8; PAGE]) -> Option<()> {
+        // SAFETY: there is an `Avx2`, so the CPU has the features.
+        unsafe { decode::decode(&mut self.decode, src, page) }
+    }
+}
+
+/// 32 bytes of `from`, from element `at` on.
+///
+/// # Safety
+/// They lie within `from`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load<T: Copy, const N: usize>(from: &[T; N], at: usize) -> __m256i {
+    debug_assert!(at * size_of::<T>() + 32 <= size_of::<[T; N]>());
+    // SAFETY: the caller's duty; any alignment will do.
+    unsafe { _mm256_loadu_si256(from.as_ptr().add(at).cast()) }
+}
+
+/// 16 bytes of `from`, from element `at` on.
+///
+/// # Safety
+/// They lie within `from`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_half<T: Copy, const N: usize>(from: &[T; N], at: usize) -> __m128i {
+    debug_assert!(at * size_of::<T>() + 16 <= size_of::<[T; N]>());
+    // SAFETY: the caller's duty; any alignment will do.
+    unsafe { _mm_loadu_si128(from.as_ptr().add(at).cast()) }
+}
+
+/// 8 bytes of `from`, from element `at` on.
+///
+/// # Safety
+/// They lie within `from`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_quarter<T: Copy, const N: usize>(from: &[T; N], at: usize) -> __m128i {
+    debug_assert!(at * size_of::<T>() + 8 <= size_of::<[T; N]>());
+    // SAFETY: the caller's duty; any alignment will do.
+    unsafe { _mm_loadl_epi64(from.as_ptr().add(at).cast()) }
+}
+
+/// An integer of any width in `from`, from byte `at` on.
+///
+/// # Safety
+/// It lies within `from`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn peek<W: Integer, const N: usize>(from: &[u8; N], at: usize) -> W {
+    debug_assert!(at + size_of::<W>() <= N);
+    // SAFETY: the caller's duty; an integer may be any bytes.
+    unsafe { from.as_ptr().add(at).cast::<W>().read_unaligned() }
+}
+
+/// What [`peek`] reads.
+trait Integer: Copy {}
+impl Integer for u64 {}
+
+/// Writes 32 bytes to `to`, from element `at` on.
+///
+/// # Safety
+/// They lie within `to`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn store<T: Copy, const N: usize>(to: &mut [T; N], at: usize, value: __m256i) {
+    debug_assert!(at * size_of::<T>() + 32 <= size_of::<[T; N]>());
+    // SAFETY: the caller's duty; any alignment will do.
+    unsafe { _mm256_storeu_si256(to.as_mut_ptr().add(at).cast(), value) }
+}
+
+/// Writes 16 bytes to `to`, from element `at` on.
+///
+/// # Safety
+/// They lie within `to`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn store_half<T: Copy, const N: usize>(to: &mut [T; N], at: usize, value: __m128i) {
+    debug_assert!(at * size_of::<T>() + 16 <= size_of::<[T; N]>());
+    // SAFETY: the caller's duty; any alignment will do.
+    unsafe { _mm_storeu_si128(to.as_mut_ptr().add(at).cast(), value) }
+}
+
+/// The low `count` bits, for `count` up to 64.
+#[inline(always)]
+fn low_bits(count: usize) -> u64 {
+    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+/// For each mask of eight lanes, which of so many values goes to each lane that is set; 0x80 for the others.
+///
+/// The format's expansions, as `vpshufb` takes them, which makes zeroes of the other lanes.
+#[repr(align(64))]
+struct Expansion([[u8; LANES]; 256]);
+
+/// Words made at a time.
+const LANES: usize = 8;
+
+static EXPANSION: Expansion = {
+    let mut expansion = [[0x80; LANES]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut lane, mut rank) = (0, 0);
+        while lane < LANES {
+            if mask >> lane & 1 != 0 {
+                expansion[mask][lane] = rank;
+                rank += 1;
+            }
+            lane += 1;
+        }
+        mask += 1;
+    }
+    Expansion(expansion)
+};
+
+/// The [`EXPANSION`] by a mask.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn expansion(mask: u8) -> __m128i {
+    // SAFETY: eight of eight bytes.
+    unsafe { load_quarter(&EXPANSION.0[usize::from(mask)], 0) }
+}
