@@ -12,10 +12,12 @@ mod avx2;
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]
 mod avx512;
 mod decode;
+mod deposit;
 mod encode;
 mod format;
 mod parse;
 mod planes;
+mod ranks;
 mod search;
 mod sections;
 
@@ -189,7 +191,7 @@ pub(crate) fn mended_len(stream: &[u8]) -> Option<usize> {
     let repeating = listed + 16 * header.all.count_ones();
     let at = HEADER_LEN + masks.len() + format::classes_len(repeating as usize);
     let literals = if header.coded {
-        planes::decode(stream.get(at..)?, &mut [0; format::WORDS][..header.literals])?
+        planes::decode(stream.get(at..)?, header.literals, &mut [[0; 4]; format::WORDS])?
     } else {
         4 * header.literals
     };

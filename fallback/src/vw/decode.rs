@@ -1,13 +1,32 @@
-//! The portable decoder: what the format says, a word at a time, in safe code.
+//! The portable decoder: what the format says, in safe code that any CPU runs.
 //!
 //! The oracle of every test, and the reader where the CPU has no fast path. Every read goes through a checked
 //! slice, so a wrong stream ends in `None`.
+//!
+//! A word of any kind is four bytes from somewhere: from the page as far as it is made, from the literals, or zeroes. All
+//! three stand in one array, and where each word comes from is known before the first is made. So there is nothing to guess
+//! but how many words of a block get a low byte of their own. Masks are used a byte at a time, since a table then tells of
+//! each bit how many are set before it, and the loops over so many words are ones that compilers make vectors of.
 
+use super::deposit::Deposit;
 use super::format::{
     BLOCK, BLOCKS, FIRST_DISTANCE, GROUP, GROUPS, HEADER_LEN, Header, LANES, MAX_STREAM, PAGE, QUARTER,
     WORDS, classes_len,
 };
 use super::planes;
+use super::ranks::{RANKS, ones};
+
+/// The array that words come from: the page, the literals, and a zero.
+type Sources = [u8; ZERO + 4];
+const LITERALS: usize = PAGE;
+const ZERO: usize = LITERALS + 4 * WORDS;
+
+/// Words whose bits are one byte of a mask.
+const STEP: usize = 8;
+const GROUP_STEPS: usize = GROUP * LANES / STEP;
+
+/// A number for each word of the page.
+type Words = [[[u16; STEP]; GROUP_STEPS]; GROUPS];
 
 /// Bytes of a section, one after another.
 struct Bytes<'a>(&'a [u8]);
@@ -28,99 +47,218 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// Decodes `src` into `page`; `None` if it is not one whole stream, and then `page` holds garbage made of `src` and
-/// of what it held before.
+/// Decodes `src` into `page`; `None` if it is not one whole stream, and then `page` is as it was.
 pub(super) fn decode(src: &[u8], page: &mut [u8; PAGE]) -> Option<()> {
     if src.len() > MAX_STREAM {
         return None;
     }
     let header = Header::read(src)?;
     let mut rest = Bytes(&src[HEADER_LEN..]);
-    let masks = repeat_masks(&header, rest.take(2 * header.masks())?);
-    let repeating: u32 = masks.iter().map(|mask| mask.count_ones()).sum();
-
-    let classes = Bits::<{ WORDS / 4 + 16 }>::of(rest.take(classes_len(repeating as usize))?);
-    let mut literals = [0; WORDS];
-    let literals = &mut literals[..header.literals];
+    let repeats = repeat_masks(&header, rest.take(2 * header.masks())?);
+    let repeating: u32 = repeats.iter().map(|mask| mask.count_ones()).sum();
+    let classes = rest.take(classes_len(repeating as usize))?;
+    let mut sources: Sources = [0; _];
+    let literals = &mut sources[LITERALS..ZERO];
     if header.coded {
-        let used = planes::decode(rest.0, literals)?;
+        let used = planes::decode(rest.0, header.literals, literals.as_chunks_mut().0.first_chunk_mut()?)?;
         rest.take(used)?;
     } else {
-        for (word, bytes) in literals.iter_mut().zip(rest.take(4 * header.literals)?.as_chunks().0) {
-            *word = u32::from_le_bytes(*bytes);
-        }
+        let raw = rest.take(4 * header.literals)?;
+        literals[..raw.len()].copy_from_slice(raw);
     }
     if rest.0.len() != header.tail_len() {
         return None;
     }
-    let mut lows = Bytes(rest.take(header.lows)?);
-    let near = rest.take(header.fresh)?;
-    let far = rest.take(header.fresh.div_ceil(2))?;
-    let exact = Bits::<{ WORDS / 8 + 16 }>::of(rest.0);
-    // Behind the one in force where a quarter begins, which takes the place of the last of the quarter before.
-    let mut distances = [0; WORDS + 1];
-    for (at, (distance, &near)) in distances[1..].iter_mut().zip(near).enumerate() {
-        *distance = usize::from(near) + (usize::from(far[at / 2] >> (4 * (at % 2)) & 15) << 8) + 1;
+    let lows = rest.take(header.lows)?;
+    let mut distances = distances(rest.take(header.fresh)?, rest.take(header.fresh.div_ceil(2))?);
+    let kinds = Kinds::of(&repeats, classes, rest.0);
+    if kinds.counts() != [header.literals, header.lows, header.fresh] {
+        return None;
     }
-
-    // A loop over the words of one kind is left once a block, where the kind of each word would be guessed, and wrongly.
-    let (mut bit, mut fresh, mut literals) = (0, 0, literals.iter());
-    for (group, &repeats) in masks.iter().enumerate() {
-        if group % (QUARTER / GROUP) == 0 {
-            distances[fresh] = FIRST_DISTANCE;
-        }
-        let count = repeats.count_zeros() as usize;
-        let (lower, upper) = (classes.at(bit), classes.at(bit + count));
-        bit += 2 * count;
-        let (lower, upper) = deposit(lower, upper, !repeats);
-        let (is_fresh, matched) = (lower & upper, repeats | upper);
-        let with_low = upper & !deposit(exact.at(fresh), 0, is_fresh).0;
-        for turn in 0..GROUP {
-            let start = (group * GROUP + turn) * BLOCK;
-            let of = |mask: u64| (mask >> (LANES * turn)) as u16;
-            let distance = distances[fresh];
-            if of(repeats) == u16::MAX && distance >= BLOCK {
-                let from = start.checked_sub(distance)?;
-                page.copy_within(from..from + BLOCK, start);
-                continue;
-            }
-            let (done, rest) = page.split_at_mut(start);
-            let block: &mut [[u8; 4]; LANES] = rest.as_chunks_mut().0.first_chunk_mut()?;
-            *block = [[0; 4]; LANES];
-            for lane in lanes(of(lower & !upper)) {
-                block[lane] = literals.next()?.to_le_bytes();
-            }
-            let is_fresh = of(is_fresh);
-            for lane in lanes(of(matched)) {
-                fresh += usize::from(is_fresh >> lane & 1);
-                // A source ends before its block begins, so the words of a block do not wait for one another.
-                let from = (start + 4 * lane).checked_sub(distances[fresh])?;
-                block[lane] = *done.get(from..)?.first_chunk()?;
-            }
-            for lane in lanes(of(with_low)) {
-                block[lane][0] = lows.next()?;
-            }
-        }
-    }
-    // What is left over was not part of a page.
-    (literals.next().is_none() && lows.0.is_empty() && fresh == header.fresh).then_some(())
+    let mut words: Words = [[[0; _]; _]; _];
+    spread(&kinds.fresh, &mut distances, &mut words)?;
+    locate(&kinds, &mut words)?;
+    make(&header, &kinds, &words, lows, &mut sources)?;
+    page.copy_from_slice(&sources[..PAGE]);
+    Some(())
 }
 
 /// For each group of blocks, the words that equal the word at the distance.
 fn repeat_masks(header: &Header, listed: &[u8]) -> [u64; GROUPS] {
-    let mut listed = listed.as_chunks().0.iter();
+    // One more than there can be: the next one is read before it is known whether the block has one.
+    let mut masks = [0; 2 * (BLOCKS + 1)];
+    masks[..listed.len()].copy_from_slice(listed);
+    let (masks, mut next) = (masks.as_chunks().0, 0);
     let mut mask = |block: usize| {
-        if header.all >> block & 1 != 0 {
+        let (all, none) = (header.all >> block & 1 != 0, header.none >> block & 1 != 0);
+        let listed = u16::from_le_bytes(masks[next]);
+        next += usize::from(!(all | none));
+        if all {
             u16::MAX
-        } else if header.none >> block & 1 != 0 {
+        } else if none {
             0
         } else {
-            listed.next().map_or(0, |bytes| u16::from_le_bytes(*bytes))
+            listed
         }
     };
     std::array::from_fn(|group| {
         (0..GROUP).fold(0, |masks, turn| masks | u64::from(mask(group * GROUP + turn)) << (LANES * turn))
     })
+}
+
+/// What the words of each group are, a bit for each word.
+struct Kinds {
+    literal: [u64; GROUPS],
+    /// Words that have a source; those of them with a low byte of their own, and with a distance of their own.
+    matched: [u64; GROUPS],
+    with_low: [u64; GROUPS],
+    fresh: [u64; GROUPS],
+}
+
+impl Kinds {
+    fn of(repeats: &[u64; GROUPS], classes: &[u8], exact: &[u8]) -> Kinds {
+        let others = repeats.map(|repeats| !repeats);
+        let classes = Bits::<{ WORDS / 4 + 16 }>::of(classes);
+        let (mut lower, mut upper, mut bit) = ([0; GROUPS], [0; GROUPS], 0);
+        for (group, others) in others.iter().enumerate() {
+            let count = others.count_ones() as usize;
+            (lower[group], upper[group]) = (classes.at(bit), classes.at(bit + count));
+            bit += 2 * count;
+        }
+        let deposit = Deposit::to(&others);
+        let (lower, upper) = (deposit.deposit(&lower), deposit.deposit(&upper));
+
+        let fresh: [u64; GROUPS] = std::array::from_fn(|group| lower[group] & upper[group]);
+        let (exact, mut bit) = (Bits::<{ WORDS / 8 + 16 }>::of(exact), 0);
+        let exact = fresh.map(|fresh| {
+            let exact = exact.at(bit);
+            bit += fresh.count_ones() as usize;
+            exact
+        });
+        let exact = Deposit::to(&fresh).deposit(&exact);
+        Kinds {
+            literal: std::array::from_fn(|group| lower[group] & !upper[group]),
+            matched: std::array::from_fn(|group| repeats[group] | upper[group]),
+            with_low: std::array::from_fn(|group| upper[group] & !exact[group]),
+            fresh,
+        }
+    }
+
+    /// Literals, low bytes and fresh words.
+    fn counts(&self) -> [usize; 3] {
+        [&self.literal, &self.with_low, &self.fresh]
+            .map(|masks| masks.iter().map(|mask| mask.count_ones() as usize).sum())
+    }
+}
+
+/// The fresh distances behind the one in force where a quarter begins, which takes the place of the last of the quarter
+/// before. So long that a rank, which is a byte, is no index out of bounds from any of them on.
+type Distances = [u16; 1 + WORDS + 256];
+
+fn distances(near: &[u8], far: &[u8]) -> Distances {
+    let mut all: Distances = [0; _];
+    let distances = &mut all[1..];
+    for (distance, &near) in distances.iter_mut().zip(near) {
+        *distance = u16::from(near) + 1;
+    }
+    // If they are odd in number, the last four bits are added to what is no distance.
+    for (pair, &far) in distances.as_chunks_mut::<2>().0.iter_mut().zip(far) {
+        pair[0] += u16::from(far & 15) << 8;
+        pair[1] += u16::from(far >> 4) << 8;
+    }
+    all
+}
+
+/// The distance in force at each word.
+fn spread(fresh: &[u64; GROUPS], distances: &mut Distances, words: &mut Words) -> Option<()> {
+    let mut last = 0;
+    for (group, (words, &fresh)) in words.iter_mut().zip(fresh).enumerate() {
+        if group % (QUARTER / GROUP) == 0 {
+            distances[last] = FIRST_DISTANCE as u16;
+        }
+        if fresh == 0 {
+            *words = [[distances[last]; STEP]; GROUP_STEPS];
+            continue;
+        }
+        for (words, fresh) in words.iter_mut().zip(fresh.to_le_bytes()) {
+            let distances: &[u16; 256] = distances[last..].first_chunk()?;
+            for (word, &rank) in words.iter_mut().zip(&RANKS[usize::from(fresh)]) {
+                *word = distances[usize::from(rank)];
+            }
+            last += ones(fresh);
+        }
+    }
+    Some(())
+}
+
+/// Where each word comes from, in the place of its distance; `None` if that is not where sources may be.
+fn locate(kinds: &Kinds, words: &mut Words) -> Option<()> {
+    let mut place: [u16; STEP] = std::array::from_fn(|lane| 4 * lane as u16);
+    // That of the literal before, since a rank counts the word itself.
+    let mut literal = [LITERALS as u16 - 4; STEP];
+    let mut wrong = [0; STEP];
+    for (group, words) in words.iter_mut().enumerate() {
+        let masks = kinds.literal[group].to_le_bytes().into_iter().zip(kinds.matched[group].to_le_bytes());
+        for ((step, words), (is_literal, is_matched)) in words.iter_mut().enumerate().zip(masks) {
+            let block = BLOCK * (group * GROUP + step * STEP / LANES);
+            let ranks = &RANKS[usize::from(is_literal)];
+            let (is_literal, is_matched) =
+                (&LANES_OF[usize::from(is_literal)], &LANES_OF[usize::from(is_matched)]);
+            for lane in 0..STEP {
+                let (is_literal, is_matched) =
+                    (i16::from(is_literal[lane]) as u16, i16::from(is_matched[lane]) as u16);
+                let source = place[lane].wrapping_sub(words[lane]);
+                // It ends before the block begins. One before the page is, as an unsigned number, above all that do.
+                wrong[lane] |= is_matched & source.saturating_add(4).saturating_sub(block as u16);
+                words[lane] = is_matched & source
+                    | is_literal & (literal[lane] + 4 * u16::from(ranks[lane]))
+                    | !(is_matched | is_literal) & ZERO as u16;
+            }
+            place = place.map(|place| place + 4 * STEP as u16);
+            literal = literal.map(|literal| literal + 4 * u16::from(ranks[STEP - 1]));
+        }
+    }
+    (wrong == [0; STEP]).then_some(())
+}
+
+/// For each byte of a mask and each of its bits, all ones if it is set.
+static LANES_OF: [[i8; STEP]; 256] = {
+    let mut lanes = [[0; STEP]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let mut lane = 0;
+        while lane < STEP {
+            lanes[mask][lane] = -((mask >> lane & 1) as i8);
+            lane += 1;
+        }
+        mask += 1;
+    }
+    lanes
+};
+
+/// Makes the page, in front of the literals.
+fn make(header: &Header, kinds: &Kinds, words: &Words, lows: &[u8], sources: &mut Sources) -> Option<()> {
+    let mut lows = Bytes(lows);
+    for block in 0..BLOCKS {
+        let start = BLOCK * block;
+        let from: &[u16; LANES] = words.as_flattened().as_flattened()[LANES * block..].first_chunk()?;
+        if header.all >> block & 1 != 0 {
+            // At one distance.
+            let from = usize::from(from[0]);
+            sources.copy_within(from..from + BLOCK, start);
+            continue;
+        }
+        for (lane, &from) in from.iter().enumerate() {
+            let word: [u8; 4] = *sources.get(usize::from(from)..)?.first_chunk()?;
+            sources[start + 4 * lane..start + 4 * lane + 4].copy_from_slice(&word);
+        }
+        let mut with_low = (kinds.with_low[block / GROUP] >> (LANES * (block % GROUP))) as u16;
+        while with_low != 0 {
+            sources[start + 4 * with_low.trailing_zeros() as usize] = lows.next()?;
+            with_low &= with_low - 1;
+        }
+    }
+    Some(())
 }
 
 /// A section of bits, with at least sixteen bytes more than it can have.
@@ -140,31 +278,6 @@ impl<const N: usize> Bits<N> {
         bytes.copy_from_slice(&self.0[bit / 8..bit / 8 + 16]);
         (u128::from_le_bytes(bytes) >> (bit % 8)) as u64
     }
-}
-
-/// The lowest bits of two numbers, in the places that a mask has.
-#[inline(always)]
-fn deposit(one: u64, other: u64, mask: u64) -> (u64, u64) {
-    let (mut one, mut other, mut left) = (one, other, mask);
-    let mut deposited = (0, 0);
-    while left != 0 {
-        let place = left & left.wrapping_neg();
-        deposited.0 |= place & (one & 1).wrapping_neg();
-        deposited.1 |= place & (other & 1).wrapping_neg();
-        (one, other, left) = (one >> 1, other >> 1, left ^ place);
-    }
-    deposited
-}
-
-/// The lanes of a mask.
-#[inline(always)]
-fn lanes(mask: u16) -> impl Iterator<Item = usize> {
-    let mut left = u32::from(mask);
-    std::iter::from_fn(move || {
-        let lane = left.trailing_zeros() as usize;
-        left &= left.wrapping_sub(1);
-        (lane < LANES).then_some(lane)
-    })
 }
 
 const _: () = assert!(LANES * 4 == BLOCK && BLOCKS * BLOCK == PAGE && LANES * GROUP == u64::BITS as usize);

@@ -3,6 +3,9 @@
 //! The lowest bytes of all literals are one plane, the next lowest another, and so on. A plane is raw, or a few
 //! frequent symbols are coded in 4, 2 or 0 bits, and a mask tells which bytes are.
 
+mod decode;
+
+pub(super) use self::decode::decode;
 use super::format::WORDS;
 
 pub(super) const PLANES: usize = 4;
@@ -36,68 +39,6 @@ impl Mode {
     #[inline(always)]
     pub(super) fn bits(self) -> usize {
         [8, 4, 2, 0][self as usize]
-    }
-}
-
-/// Reads `words.len()` literals, of which there is at least one, from the front of `src`; the bytes used.
-pub(super) fn decode(src: &[u8], words: &mut [u32]) -> Option<usize> {
-    let (&modes, mut rest) = src.split_first()?;
-    words.fill(0);
-    let count = words.len();
-    for plane in 0..PLANES {
-        let shift = 8 * plane;
-        let mode = Mode::of(modes, plane);
-        if mode == Mode::Raw {
-            let raw;
-            (raw, rest) = rest.split_at_checked(count)?;
-            words.iter_mut().zip(raw).for_each(|(word, &byte)| *word |= u32::from(byte) << shift);
-            continue;
-        }
-        let (symbols, mask, codes, raw);
-        (symbols, rest) = rest.split_at_checked(mode.symbols())?;
-        (mask, rest) = rest.split_at_checked(count.div_ceil(8))?;
-        let coded: u32 = mask.iter().map(|byte| byte.count_ones()).sum();
-        // Bits beyond the last literal are not part of the mask.
-        let beyond = if count.is_multiple_of(8) { 0 } else { mask[mask.len() - 1] >> (count % 8) };
-        let coded = (coded - beyond.count_ones()) as usize;
-        (codes, rest) = rest.split_at_checked((coded * mode.bits()).div_ceil(8))?;
-        (raw, rest) = rest.split_at_checked(count - coded)?;
-        // Both kinds are made bytes first, so that the loop over the mask has nothing to guess.
-        let mut bytes = [0; 2 * SPACE];
-        let (raw_bytes, coded_bytes) = bytes.split_at_mut(SPACE);
-        raw_bytes[..raw.len()].copy_from_slice(raw);
-        expand(mode, symbols, codes, coded_bytes);
-        let mut done = 0;
-        for (at, word) in words.iter_mut().enumerate() {
-            let kind = usize::from(mask[at / 8] >> (at % 8) & 1);
-            // The next coded byte, or the next raw one: at the number of those before.
-            let from =
-                (at.wrapping_sub(done) & kind.wrapping_sub(1)) + ((SPACE + done) & kind.wrapping_neg());
-            *word |= u32::from(bytes[from % (2 * SPACE)]) << shift;
-            done += kind;
-        }
-    }
-    Some(src.len() - rest.len())
-}
-
-/// Room for a plane's bytes, and for codes that fill up a byte; a power of two, to be checked by a mask.
-const SPACE: usize = 2 * WORDS;
-
-/// The symbols of all codes.
-fn expand(mode: Mode, symbols: &[u8], codes: &[u8], bytes: &mut [u8]) {
-    match mode {
-        Mode::Raw => {}
-        Mode::One => bytes.fill(symbols[0]),
-        Mode::Four => {
-            for (bytes, codes) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(codes) {
-                *bytes = [0, 2, 4, 6].map(|shift| symbols[usize::from(codes >> shift & 3)]);
-            }
-        }
-        Mode::Sixteen => {
-            for (bytes, codes) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
-                *bytes = [0, 4].map(|shift| symbols[usize::from(codes >> shift & 15)]);
-            }
-        }
     }
 }
 
