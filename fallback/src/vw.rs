@@ -11,8 +11,10 @@
 mod avx2;
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]
 mod avx512;
+mod bits;
 mod decode;
 mod deposit;
+mod dictionary;
 mod encode;
 mod format;
 mod parse;
@@ -20,8 +22,9 @@ mod planes;
 mod ranks;
 mod search;
 mod sections;
+mod write;
 
-use self::encode::Workspace;
+use self::encode::{EncodeSpace, Workspace};
 use self::format::{HEADER_LEN, Header, MAX_STREAM, PAGE};
 use self::search::{Dense, Fast, Search, Standard};
 use crate::decode_error::reported;
@@ -55,14 +58,18 @@ pub struct Vw {
 
 /// The implementation, with the memory that is its own.
 enum Path {
-    Portable,
+    Portable(Box<EncodeSpace>),
     #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-    Avx2(Box<avx2::Avx2>),
+    Avx2(Box<avx2::Avx2>, Box<EncodeSpace>),
     #[cfg(all(feature = "simd", target_arch = "x86_64"))]
     Avx512(Box<avx512::Avx512>),
 }
 
 impl Path {
+    fn portable() -> Path {
+        Path::Portable(Box::new(EncodeSpace::EMPTY))
+    }
+
     /// The fastest that this CPU has.
     fn best() -> Path {
         #[cfg(all(feature = "simd", target_arch = "x86_64"))]
@@ -71,10 +78,10 @@ impl Path {
                 return Path::Avx512(path);
             }
             if let Some(path) = avx2::Avx2::new() {
-                return Path::Avx2(path);
+                return Path::Avx2(path, Box::new(EncodeSpace::EMPTY));
             }
         }
-        Path::Portable
+        Path::portable()
     }
 }
 
@@ -86,13 +93,13 @@ impl Vw {
 
     /// The portable implementation, whatever the CPU has.
     pub fn portable() -> Vw {
-        Vw::on(Path::Portable)
+        Vw::on(Path::portable())
     }
 
     /// The implementation with AVX2, also where there is a faster one; `None` if the CPU has it not, or it is not built in.
     pub fn avx2() -> Option<Vw> {
         #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-        return avx2::Avx2::new().map(|path| Vw::on(Path::Avx2(path)));
+        return avx2::Avx2::new().map(|path| Vw::on(Path::Avx2(path, Box::new(EncodeSpace::EMPTY))));
         #[cfg(not(all(feature = "simd", target_arch = "x86_64")))]
         None
     }
@@ -132,7 +139,9 @@ impl Vw {
         match &mut self.path {
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Path::Avx512(path) => path.encode::<S>(&mut self.work, page, dst),
-            _ => encode::encode::<S>(&mut self.work, page, dst),
+            #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+            Path::Avx2(_, space) => encode::encode::<S>(&mut self.work, space, page, dst),
+            Path::Portable(space) => encode::encode::<S>(&mut self.work, space, page, dst),
         }
     }
 
@@ -142,8 +151,8 @@ impl Vw {
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Path::Avx512(path) => path.decode(src, page),
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Path::Avx2(path) => path.decode(src, page),
-            Path::Portable => decode::decode(src, page),
+            Path::Avx2(path, _) => path.decode(src, page),
+            Path::Portable(_) => decode::decode(src, page),
         }
     }
 

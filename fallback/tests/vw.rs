@@ -104,6 +104,47 @@ proptest! {
     }
 }
 
+/// Planes in every mode, and of every length: the parts of literals that one encoder could write otherwise than another.
+#[test]
+fn literal_planes_of_every_mode_come_back() {
+    let mut paths = VwPaths::new();
+    let mut met = [[false; 4]; 4];
+    for seed in 0..1500 {
+        let mut random = Random::new(seed);
+        let symbols: [usize; 4] = std::array::from_fn(|_| [1, 2, 4, 7, 16, 24, 256, 256][random.below(8)]);
+        let turn = random.next() as u8 | 1;
+        let filled =
+            [47, 48, 49, 64, 255, 256, 257, 512, 513, 1024, 48 + random.below(976)][random.below(11)];
+        let mut page = [0; 4096];
+        for word in page.as_chunks_mut::<4>().0.iter_mut().take(filled) {
+            for (byte, symbols) in word.iter_mut().zip(symbols) {
+                // Mostly the first few, sometimes any.
+                let reach = if random.below(8) == 0 { 256 } else { symbols };
+                *byte = (random.below(reach) as u8).wrapping_mul(turn).wrapping_add(turn);
+            }
+        }
+        for level in VwLevel::ALL {
+            let stream = paths.stream(level, &page);
+            for (plane, met) in met.iter_mut().enumerate() {
+                if let Some(modes) = modes_of(&stream) {
+                    met[usize::from(modes >> (2 * plane) & 3)] = true;
+                }
+            }
+        }
+    }
+    assert_eq!(met, [[true; 4]; 4], "a mode of a plane was not met");
+}
+
+/// The modes of the planes, if literals are coded.
+fn modes_of(stream: &[u8]) -> Option<u8> {
+    let map = |at: usize| u64::from_le_bytes(stream[at..at + 8].try_into().expect("eight bytes"));
+    let (all, none) = (map(6), map(14));
+    let masks = &stream[22..][..2 * (all | none).count_zeros() as usize];
+    let repeating = masks.iter().map(|byte| byte.count_ones()).sum::<u32>() + 16 * all.count_ones();
+    let at = 22 + masks.len() + (2 * (1024 - repeating as usize)).div_ceil(8);
+    (stream[1] & 8 != 0).then(|| stream[at])
+}
+
 /// One to six wounds.
 fn damage(random: &mut Random, stream: &mut Vec<u8>) {
     for _ in 0..=random.below(6) {

@@ -4,9 +4,10 @@
 //! frequent symbols are coded in 4, 2 or 0 bits, and a mask tells which bytes are.
 
 mod decode;
+mod encode;
 
 pub(super) use self::decode::decode;
-use super::format::WORDS;
+pub(super) use self::encode::PlaneSpace;
 
 pub(super) const PLANES: usize = 4;
 
@@ -76,96 +77,4 @@ pub(super) fn choose(counts: &Counts, literals: usize, samples: usize) -> (Mode,
         }
     }
     best
-}
-
-/// Writes `words` as coded planes to the front of `dst`, which has room for them raw; the bytes written.
-/// `None` if raw words are not longer.
-pub(super) fn encode(words: &[u32], dst: &mut [u8; 4 * WORDS]) -> Option<usize> {
-    let room = 4 * words.len();
-    let mut out = Out { dst: &mut dst[..room], at: 1 };
-    let mut modes = 0;
-    for plane in 0..PLANES {
-        let bytes = words.iter().map(|word| (word >> (8 * plane)) as u8);
-        let mut counts = [0_u32; 256];
-        let sample = bytes.clone().step_by(sampling_step(words.len()));
-        let samples = sample.len();
-        sample.for_each(|byte| counts[usize::from(byte)] += 1);
-        // The fast path counts in bytes.
-        counts.iter_mut().for_each(|count| *count = (*count).min(255));
-        let (mode, at_least) = choose(&count(&counts), words.len(), samples);
-        modes |= (mode as u8) << (2 * plane);
-        if mode == Mode::Raw {
-            bytes.for_each(|byte| out.push(byte));
-            continue;
-        }
-        let symbols = most_frequent(&counts, at_least);
-        let symbols = &symbols[..mode.symbols()];
-        symbols.iter().for_each(|&symbol| out.push(symbol));
-        let mut code_of = [None; 256];
-        symbols
-            .iter()
-            .enumerate()
-            .for_each(|(code, &symbol)| code_of[usize::from(symbol)] = Some(code as u8));
-        let codes = bytes.clone().map(|byte| code_of[usize::from(byte)]);
-        out.bits(codes.clone().map(|code| u8::from(code.is_some())), 1);
-        out.bits(codes.clone().flatten(), mode.bits());
-        bytes.zip(codes).filter(|(_, code)| code.is_none()).for_each(|(byte, _)| out.push(byte));
-    }
-    out.dst[0] = modes;
-    (out.at < room).then_some(out.at)
-}
-
-/// What the symbols' counts, each at most 255, say.
-fn count(counts: &[u32; 256]) -> Counts {
-    let mut sorted = *counts;
-    sorted.sort_unstable_by(|one, other| other.cmp(one));
-    let (mut at_least, mut covered) = ([0; 3], [0; 3]);
-    for (index, symbols) in [16, 4, 1].into_iter().enumerate() {
-        at_least[index] = sorted[symbols - 1];
-        covered[index] = sorted[..symbols].iter().sum();
-    }
-    Counts { at_least, covered }
-}
-
-/// The symbols with more than `at_least`, then those with exactly so many, each in the order of their values; the
-/// first sixteen.
-fn most_frequent(counts: &[u32; 256], at_least: u32) -> [u8; 16] {
-    let those = |wanted: fn(&u32, &u32) -> bool| {
-        (0..=255).filter(move |&symbol: &u8| wanted(&counts[usize::from(symbol)], &at_least))
-    };
-    let mut symbols = [0; 16];
-    let ordered = those(|count, least| count > least).chain(those(|count, least| count == least));
-    symbols.iter_mut().zip(ordered).for_each(|(place, symbol)| *place = symbol);
-    symbols
-}
-
-/// Bytes written one after another, counted also where there is no more room.
-struct Out<'a> {
-    dst: &'a mut [u8],
-    at: usize,
-}
-
-impl Out<'_> {
-    fn push(&mut self, byte: u8) {
-        if let Some(place) = self.dst.get_mut(self.at) {
-            *place = byte;
-        }
-        self.at += 1;
-    }
-
-    /// Values of so many bits each, from the lowest bit on, with zeroes to a whole byte.
-    fn bits(&mut self, values: impl Iterator<Item = u8>, bits: usize) {
-        let (mut byte, mut filled) = (0, 0);
-        for value in values.filter(|_| bits > 0) {
-            byte |= value << filled;
-            filled += bits;
-            if filled == 8 {
-                self.push(byte);
-                (byte, filled) = (0, 0);
-            }
-        }
-        if filled > 0 {
-            self.push(byte);
-        }
-    }
 }

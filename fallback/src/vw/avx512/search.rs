@@ -6,6 +6,7 @@
 
 use std::arch::x86_64::*;
 
+use super::super::dictionary::words_at;
 use super::super::encode::{FRONT, Workspace};
 use super::super::format::{BLOCK, BLOCKS, LANES};
 use super::super::search::{HASH_FACTOR, HASH_SHIFT, Search, TABLE, TOGETHER};
@@ -73,7 +74,7 @@ impl Table {
 )]
 pub(super) fn search<S: Search>(work: &mut Workspace, space: &mut SearchSpace) {
     // What no word was entered for leads to the page's first word.
-    let first = Entry::from(work.word(0));
+    let first = Entry::from(words_at(&work.window, FRONT)[0]);
     space.by_upper.entries.fill(first);
     if S::WHOLE_WORDS {
         space.by_word.entries.fill(first);
