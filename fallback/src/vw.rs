@@ -60,7 +60,7 @@ pub struct Vw {
 enum Path {
     Portable(Box<EncodeSpace>),
     #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-    Avx2(Box<avx2::Avx2>, Box<EncodeSpace>),
+    Avx2(Box<avx2::Avx2>),
     #[cfg(all(feature = "simd", target_arch = "x86_64"))]
     Avx512(Box<avx512::Avx512>),
 }
@@ -78,7 +78,7 @@ impl Path {
                 return Path::Avx512(path);
             }
             if let Some(path) = avx2::Avx2::new() {
-                return Path::Avx2(path, Box::new(EncodeSpace::EMPTY));
+                return Path::Avx2(path);
             }
         }
         Path::portable()
@@ -99,7 +99,7 @@ impl Vw {
     /// The implementation with AVX2, also where there is a faster one; `None` if the CPU has it not, or it is not built in.
     pub fn avx2() -> Option<Vw> {
         #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-        return avx2::Avx2::new().map(|path| Vw::on(Path::Avx2(path, Box::new(EncodeSpace::EMPTY))));
+        return avx2::Avx2::new().map(|path| Vw::on(Path::Avx2(path)));
         #[cfg(not(all(feature = "simd", target_arch = "x86_64")))]
         None
     }
@@ -140,7 +140,7 @@ impl Vw {
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Path::Avx512(path) => path.encode::<S>(&mut self.work, page, dst),
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Path::Avx2(_, space) => encode::encode::<S>(&mut self.work, space, page, dst),
+            Path::Avx2(path) => path.encode::<S>(&mut self.work, page, dst),
             Path::Portable(space) => encode::encode::<S>(&mut self.work, space, page, dst),
         }
     }
@@ -151,7 +151,7 @@ impl Vw {
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
             Path::Avx512(path) => path.decode(src, page),
             #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-            Path::Avx2(path, _) => path.decode(src, page),
+            Path::Avx2(path) => path.decode(src, page),
             Path::Portable(_) => decode::decode(src, page),
         }
     }

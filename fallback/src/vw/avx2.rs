@@ -1,7 +1,7 @@
 //! vw with AVX2: the same streams and the same pages as the portable implementation, faster than LZ4's.
 //!
-//! What AVX-512 has and AVX2 lacks, expanding by a mask, is done by permutations that a table gives for each eight bits of a
-//! mask. Unsafe code is of two kinds here. Vector loads and stores go
+//! What AVX-512 has and AVX2 lacks, expanding and compressing by a mask, is done by permutations that tables give for each
+//! eight bits of a mask. Unsafe code is of two kinds here. Vector loads and stores go
 //! through a few functions that take an array of known size and an offset; tests check each offset, since they run
 //! with debug assertions, and beside each call stands why the offset is within. And [`Avx2`] calls functions
 //! compiled for the CPU's features, which its existence proves.
@@ -9,21 +9,28 @@
 #![allow(unsafe_code)]
 
 mod decode;
+mod encode;
 mod planes;
+mod planes_encode;
+mod search;
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_loadl_epi64, _mm_loadu_si128, _mm_storeu_si128, _mm256_loadu_si256,
-    _mm256_storeu_si256,
+    __m128i, __m256i, _mm_loadl_epi64, _mm_loadu_si128, _mm_storel_epi64, _mm_storeu_si128,
+    _mm256_loadu_si256, _mm256_storeu_si256,
 };
 
 use self::decode::DecodeSpace;
+use self::encode::EncodeSpace;
+use super::encode::Workspace;
 use super::format::PAGE;
+use super::search::Search;
 
 /// The AVX2 implementation and its memory; there is one only on a CPU that has all it needs.
 ///
 /// Begins with a page, as the one with AVX-512 does.
 #[repr(align(4096))]
 pub(super) struct Avx2 {
+    encode: EncodeSpace,
     decode: DecodeSpace,
 }
 
@@ -39,7 +46,19 @@ impl Avx2 {
     }
 
     pub(super) fn new() -> Option<Box<Avx2>> {
-        Self::is_there().then(|| Box::new(Avx2 { decode: DecodeSpace::EMPTY }))
+        Self::is_there().then(|| Box::new(Avx2 { encode: EncodeSpace::EMPTY, decode: DecodeSpace::EMPTY }))
+    }
+
+    /// As the portable `encode`.
+    #[inline]
+    pub(super) fn encode<S: Search>(
+        &mut self,
+        work: &mut Workspace,
+        page: &[u8; PAGE],
+        dst: &mut [u8],
+    ) -> usize {
+        // SAFETY: there is an `Avx2`, so the CPU has the features.
+        unsafe { encode::encode::<S>(work, &mut self.encode, page, dst) }
     }
 
     /// As the portable `decode`.
@@ -98,8 +117,22 @@ unsafe fn peek<W: Integer, const N: usize>(from: &[u8; N], at: usize) -> W {
     unsafe { from.as_ptr().add(at).cast::<W>().read_unaligned() }
 }
 
-/// What [`peek`] reads.
+/// Writes an integer of any width into `to`, from byte `at` on.
+///
+/// # Safety
+/// It lies within `to`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn poke<W: Integer, const N: usize>(to: &mut [u8; N], at: usize, value: W) {
+    debug_assert!(at + size_of::<W>() <= N);
+    // SAFETY: the caller's duty.
+    unsafe { to.as_mut_ptr().add(at).cast::<W>().write_unaligned(value) }
+}
+
+/// What [`peek`] and [`poke`] move.
 trait Integer: Copy {}
+impl Integer for u16 {}
+impl Integer for u32 {}
 impl Integer for u64 {}
 
 /// Writes 32 bytes to `to`, from element `at` on.
@@ -126,6 +159,18 @@ unsafe fn store_half<T: Copy, const N: usize>(to: &mut [T; N], at: usize, value:
     unsafe { _mm_storeu_si128(to.as_mut_ptr().add(at).cast(), value) }
 }
 
+/// Writes the lower 8 bytes of `value` to `to`, from element `at` on.
+///
+/// # Safety
+/// They lie within `to`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn store_quarter<T: Copy, const N: usize>(to: &mut [T; N], at: usize, value: __m128i) {
+    debug_assert!(at * size_of::<T>() + 8 <= size_of::<[T; N]>());
+    // SAFETY: the caller's duty; any alignment will do.
+    unsafe { _mm_storel_epi64(to.as_mut_ptr().add(at).cast(), value) }
+}
+
 /// The low `count` bits, for `count` up to 64.
 #[inline(always)]
 fn low_bits(count: usize) -> u64 {
@@ -138,7 +183,7 @@ fn low_bits(count: usize) -> u64 {
 #[repr(align(64))]
 struct Expansion([[u8; LANES]; 256]);
 
-/// Words made at a time.
+/// Words made or told at a time.
 const LANES: usize = 8;
 
 static EXPANSION: Expansion = {
@@ -164,4 +209,35 @@ static EXPANSION: Expansion = {
 fn expansion(mask: u8) -> __m128i {
     // SAFETY: eight of eight bytes.
     unsafe { load_quarter(&EXPANSION.0[usize::from(mask)], 0) }
+}
+
+/// For each mask of eight lanes, those that are set, in their order; what is behind them does not count.
+///
+/// The encoder's compressions, as `vpshufb` takes them, or widened `vpermd`.
+#[repr(align(64))]
+struct Compression([[u8; LANES]; 256]);
+
+static COMPRESSION: Compression = {
+    let mut compression = [[0; LANES]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut lane, mut rank) = (0, 0);
+        while lane < LANES {
+            if mask >> lane & 1 != 0 {
+                compression[mask][rank] = lane as u8;
+                rank += 1;
+            }
+            lane += 1;
+        }
+        mask += 1;
+    }
+    Compression(compression)
+};
+
+/// The [`COMPRESSION`] by a mask.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
+fn compression(mask: u8) -> __m128i {
+    // SAFETY: eight of eight bytes.
+    unsafe { load_quarter(&COMPRESSION.0[usize::from(mask)], 0) }
 }
