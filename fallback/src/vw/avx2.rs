@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code)]
 
+mod cpu;
 mod decode;
 mod encode;
 mod planes;
@@ -25,7 +26,8 @@ use super::encode::Workspace;
 use super::format::PAGE;
 use super::search::Search;
 
-/// The AVX2 implementation and its memory; there is one only on a CPU that has all it needs.
+/// The AVX2 implementation and its memory; there is one only on a CPU that has all it needs, and
+/// none of it slow.
 ///
 /// Begins with a page, as the one with AVX-512 does.
 #[repr(align(4096))]
@@ -43,6 +45,7 @@ impl Avx2 {
             && is_x86_feature_detected!("bmi2")
             && is_x86_feature_detected!("popcnt")
             && is_x86_feature_detected!("lzcnt")
+            && !cpu::has_slow_pext()
     }
 
     pub(super) fn new() -> Option<Box<Avx2>> {
