@@ -67,7 +67,7 @@ impl PlaneSpace {
         self.split(count);
         // All planes' modes before any is coded: the CPU cannot foretell a mode, but can find out four at once.
         let counts = [0, 1, 2, 3].map(|plane| self.saturated(plane));
-        let chosen = counts.map(|counts| choose(&tell(&counts), count, samples));
+        let chosen = tell(&counts).map(|counts| choose(&counts, count, samples));
         let mut at = 1;
         let mut modes = 0;
         for (plane, (counts, (mode, at_least))) in counts.iter().zip(chosen).enumerate() {
@@ -246,45 +246,64 @@ fn pack(codes: &[u8; PLANE], count: usize, mode: Mode, coded: &mut [u8; CODED_SP
 /// The sum of all bytes.
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
-fn sum(bytes: &Histogram) -> u32 {
+fn sum<const N: usize>(bytes: [__m256i; N]) -> u32 {
     let zero = _mm256_setzero_si256();
     let sums = bytes.iter().fold(zero, |sum, &bytes| _mm256_add_epi64(sum, _mm256_sad_epu8(bytes, zero)));
     let sums = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
     _mm_cvtsi128_si32(_mm_add_epi64(sums, _mm_unpackhi_epi64(sums, sums))) as u32
 }
 
-/// What the counts say, for 16, 4 and 1 symbols at once.
+/// What the planes' counts say, for 16, 4 and 1 symbols.
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
-fn tell(counts: &Histogram) -> Counts {
-    let reach = |least: u32| {
-        let least = _mm256_set1_epi8(least as i8);
-        let such = counts.iter().map(|&count| {
-            let such = _mm256_cmpeq_epi8(_mm256_max_epu8(count, least), count);
-            (_mm256_movemask_epi8(such) as u32).count_ones()
-        });
-        such.sum::<u32>()
-    };
-    // Bit by bit the largest count that so many symbols reach; no more than an even share of the sample.
-    let mut at_least = [0; 3];
-    for (least, (symbols, bits)) in at_least.iter_mut().zip([(16, 5), (4, 7)]) {
-        for bit in (0..bits).rev() {
-            let more = *least | 1 << bit;
-            *least = std::hint::select_unpredictable(reach(more) >= symbols, more, *least);
+fn tell(counts: &[Histogram; PLANES]) -> [Counts; PLANES] {
+    // Bit by bit the largest count that so many symbols reach; no more than an even share of the sample. Each bit waits for
+    // the one before, so all planes go together.
+    let mut at_least = [[0; 3]; PLANES];
+    for bit in (0..7).rev() {
+        for (counts, at_least) in counts.iter().zip(&mut at_least) {
+            for (least, (symbols, bits)) in at_least.iter_mut().zip([(16, 5), (4, 7)]) {
+                if bit < bits {
+                    let more = *least | 1 << bit;
+                    *least = std::hint::select_unpredictable(reach(counts, more) >= symbols, more, *least);
+                }
+            }
         }
     }
-    let most = counts.iter().skip(1).fold(counts[0], |most, &count| _mm256_max_epu8(most, count));
+    std::array::from_fn(|plane| {
+        let (counts, mut at_least) = (&counts[plane], at_least[plane]);
+        at_least[2] = most(counts);
+        let mut covered = [0; 3];
+        for ((covered, least), symbols) in covered.iter_mut().zip(at_least).zip([16, 4, 1]) {
+            // What the most frequent have beyond the least of them, and that of each.
+            let vector = _mm256_set1_epi8(least as i8);
+            *covered = sum(counts.map(|count| _mm256_subs_epu8(count, vector))) + symbols * least;
+        }
+        Counts { at_least, covered }
+    })
+}
+
+/// How many symbols are counted so often at least.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
+fn reach(counts: &Histogram, least: u32) -> u32 {
+    let least = _mm256_set1_epi8(least as i8);
+    let such = counts.iter().fold(_mm256_setzero_si256(), |such, &count| {
+        _mm256_sub_epi8(such, _mm256_cmpeq_epi8(_mm256_max_epu8(count, least), count))
+    });
+    sum([such])
+}
+
+/// The largest count.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
+fn most(counts: &Histogram) -> u32 {
+    let most = counts.iter().fold(_mm256_setzero_si256(), |most, &count| _mm256_max_epu8(most, count));
     let most = _mm_max_epu8(_mm256_castsi256_si128(most), _mm256_extracti128_si256::<1>(most));
     // The least of sixteen bytes turned over: of eight halves, each the lesser of its bytes.
     let turned = _mm_xor_si128(most, _mm_set1_epi8(-1));
     let turned = _mm_minpos_epu16(_mm_min_epu8(turned, _mm_srli_epi16::<8>(turned)));
-    at_least[2] = !_mm_extract_epi8::<0>(turned) as u32 & 0xff;
-    let covered = [(16, at_least[0]), (4, at_least[1]), (1, at_least[2])].map(|(symbols, least)| {
-        // What the most frequent have beyond the least of them, and that of each.
-        let vector = _mm256_set1_epi8(least as i8);
-        sum(&counts.map(|count| _mm256_subs_epu8(count, vector))) + symbols * least
-    });
-    Counts { at_least, covered }
+    !_mm_extract_epi8::<0>(turned) as u32 & 0xff
 }
 
 /// The symbols counted more than `at_least` times, then those exactly so often, in the order of their values, until
