@@ -1,6 +1,6 @@
 //! vw with AVX-512: the same streams and the same pages as the portable implementation, many times as fast.
 //!
-//! Unsafe code of this crate is here and nowhere else, and is of two kinds. Vector loads, stores and gathers go
+//! Unsafe code is of two kinds here. Vector loads, stores and gathers go
 //! through a few functions that take an array of known size and an offset; tests check each offset, since they run
 //! with debug assertions, and beside each call stands why the offset is within. And [`Avx512`] calls functions
 //! compiled for the CPU's features, which its existence proves.

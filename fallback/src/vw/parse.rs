@@ -45,7 +45,7 @@ impl Chosen {
     pub(super) const NONE: Chosen = Chosen { repeats: [0; BLOCKS], partial: [0; BLOCKS], fresh: [0; BLOCKS] };
 }
 
-/// A way back is below this, so that whatever a table held, a source lies in the page or in the pad before it.
+/// No way back is longer, so that whatever a table held, a source lies in the page or in the pad before it.
 const BACK: u32 = 4095;
 
 /// Chooses. In each block `ROUNDS` fresh distances are tried on all words after them; beyond those, each word that

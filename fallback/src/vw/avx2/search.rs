@@ -1,4 +1,4 @@
-//! Finds for each word of a page an earlier one that is like it: what the portable encoder does word by word.
+//! Finds for each word of a page an earlier one that is like it: the same that the portable `dictionary` finds.
 //!
 //! Vectors make hashes and entries, and compare; the tables in between are read and written word by word. An entry holds the
 //! word beside its position, so that nobody fetches it from there. Entries go from table to vector and back without a way

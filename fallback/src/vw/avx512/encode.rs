@@ -1,7 +1,8 @@
 //! The encoder: the portable one's three steps, 16 words at a time. It writes the same bytes.
 //!
-//! All offsets are made here, none comes from the caller's data but through the tables, whose entries are masked
-//! to positions of the page. The page is copied into the window first, and only the window is read.
+//! All offsets are made here. Of the caller's data come only the distances that are compared at, which `parse` keeps below
+//! 4096, and how many of its words are of a kind, at most 16 in each of 64 blocks. The page is copied into the window
+//! first, and only the window is read.
 
 use std::arch::x86_64::*;
 

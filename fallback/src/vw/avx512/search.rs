@@ -1,4 +1,4 @@
-//! Finds for each word of a page an earlier one that is like it: what the portable encoder does word by word.
+//! Finds for each word of a page an earlier one that is like it: the same that the portable `dictionary` finds.
 //!
 //! Vectors make hashes and compare; the tables in between are read and written word by word, with ordinary loads and
 //! stores, because a gather and a scatter cost several times as much on Zen 5. An entry holds the word beside its
