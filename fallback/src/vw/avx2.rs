@@ -1,10 +1,9 @@
-//! vw with AVX2: the same streams and the same pages as the portable implementation, faster than LZ4's.
+//! vw with AVX2: the same streams and the same pages as the portable implementation, several times as fast.
 //!
-//! What AVX-512 has and AVX2 lacks, expanding and compressing by a mask, is done by permutations that tables give for each
-//! eight bits of a mask. Unsafe code is of two kinds here. Vector loads and stores go
-//! through a few functions that take an array of known size and an offset; tests check each offset, since they run
-//! with debug assertions, and beside each call stands why the offset is within. And [`Avx2`] calls functions
-//! compiled for the CPU's features, which its existence proves.
+//! What AVX-512 has and AVX2 lacks, expanding and compressing by a mask, are shuffles that tables give for each eight bits of the
+//! mask. Unsafe code is of two kinds, as there. Vector loads and stores go through a few functions that take an array of known size
+//! and an offset; tests check each offset, since they run with debug assertions, and beside each call stands why the
+//! offset is within. And [`Avx2`] calls functions compiled for the CPU's features, which its existence proves.
 
 #![allow(unsafe_code)]
 
@@ -15,10 +14,7 @@ mod planes;
 mod planes_encode;
 mod search;
 
-use std::arch::x86_64::{
-    __m128i, __m256i, _mm_loadl_epi64, _mm_loadu_si128, _mm_storel_epi64, _mm_storeu_si128,
-    _mm256_loadu_si256, _mm256_storeu_si256,
-};
+use std::arch::x86_64::*;
 
 use self::decode::DecodeSpace;
 use self::encode::EncodeSpace;
@@ -108,6 +104,24 @@ unsafe fn load_quarter<T: Copy, const N: usize>(from: &[T; N], at: usize) -> __m
     unsafe { _mm_loadl_epi64(from.as_ptr().add(at).cast()) }
 }
 
+/// 8 bytes of `low` from `low_at` on, then 8 of `high` from `high_at` on.
+///
+/// # Safety
+/// They lie within.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_halves<const L: usize, const H: usize>(
+    (low, low_at): (&[u8; L], usize),
+    (high, high_at): (&[u8; H], usize),
+) -> __m128i {
+    debug_assert!(high_at + 8 <= H);
+    // SAFETY: the caller's duty; any alignment will do.
+    unsafe {
+        let low = _mm_castsi128_pd(load_quarter(low, low_at));
+        _mm_castpd_si128(_mm_loadh_pd(low, high.as_ptr().add(high_at).cast()))
+    }
+}
+
 /// An integer of any width in `from`, from byte `at` on.
 ///
 /// # Safety
@@ -180,38 +194,38 @@ fn low_bits(count: usize) -> u64 {
     if count >= 64 { u64::MAX } else { (1 << count) - 1 }
 }
 
-/// For each mask of eight lanes, which of so many values goes to each lane that is set; 0x80 for the others.
+/// For each mask of eight lanes: to a lane that is set, how many are set before it; to one that is not, how many are not, and
+/// 8.
 ///
-/// The format's expansions, as `vpshufb` takes them, which makes zeroes of the other lanes.
+/// So they are what `vpshufb` takes to merge eight values with eight others, or with zeroes.
 #[repr(align(64))]
-struct Expansion([[u8; LANES]; 256]);
+struct Ranks([[u8; LANES]; 256]);
 
-/// Words made or told at a time.
+/// Lanes of a vector of words.
 const LANES: usize = 8;
 
-static EXPANSION: Expansion = {
-    let mut expansion = [[0x80; LANES]; 256];
+static RANKS: Ranks = {
+    let mut ranks = [[0; LANES]; 256];
     let mut mask = 0;
     while mask < 256 {
-        let (mut lane, mut rank) = (0, 0);
+        let (mut lane, mut next) = (0, [8, 0]);
         while lane < LANES {
-            if mask >> lane & 1 != 0 {
-                expansion[mask][lane] = rank;
-                rank += 1;
-            }
+            let set = mask >> lane & 1;
+            ranks[mask][lane] = next[set];
+            next[set] += 1;
             lane += 1;
         }
         mask += 1;
     }
-    Expansion(expansion)
+    Ranks(ranks)
 };
 
-/// The [`EXPANSION`] by a mask.
+/// The [`RANKS`] by a mask.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn expansion(mask: u8) -> __m128i {
+fn ranks(mask: u8) -> __m128i {
     // SAFETY: eight of eight bytes.
-    unsafe { load_quarter(&EXPANSION.0[usize::from(mask)], 0) }
+    unsafe { load_quarter(&RANKS.0[usize::from(mask)], 0) }
 }
 
 /// For each mask of eight lanes, those that are set, in their order; what is behind them does not count.

@@ -12,14 +12,14 @@ pub(super) fn has_slow_pext() -> bool {
     })
 }
 
-/// So they are on AMD's Zen 1 and 2, and Hygon's Zen 1, which take some steps for each bit of the mask: families 17 and 18,
-/// hexadecimal.
+/// So they are on AMD's CPUs before Zen 3, and Hygon's Zen 1, which take some steps for each bit of the mask: families up to 17, and
+/// 18, hexadecimal.
 fn is_slow(vendor: [u32; 3], signature: u32) -> bool {
     let vendor = vendor.map(u32::to_le_bytes);
     let base = signature >> 8 & 15;
     let family = if base == 15 { base + (signature >> 20 & 255) } else { base };
     match vendor.as_flattened() {
-        b"AuthenticAMD" => family == 0x17,
+        b"AuthenticAMD" => family <= 0x17,
         b"HygonGenuine" => family == 0x18,
         _ => false,
     }
@@ -37,6 +37,7 @@ mod tests {
     fn zen_before_the_third_is_slow_and_others_are_not() {
         let (amd, hygon, intel) = (b"AuthenticAMD", b"HygonGenuine", b"GenuineIntel");
         for (name, signature, slow) in [
+            (amd, 0x0066_0f51, true),    // Excavator, Bristol Ridge
             (amd, 0x0080_0f12, true),    // Zen 1, Naples
             (amd, 0x0083_0f10, true),    // Zen 2, Rome
             (amd, 0x00a0_0f11, false),   // Zen 3, Milan
