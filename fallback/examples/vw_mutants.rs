@@ -74,7 +74,8 @@ fn main() {
     }
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut bound = vec![0; max_compressed_len(PAGE)];
-    let mut pages = [[0x00_u8; PAGE], [0xff; PAGE], [0x5a; PAGE]];
+    let mut pages: Vec<_> =
+        [0x00_u8, 0xff, 0x5a, 0xa5].iter().cycle().take(paths.len()).map(|&old| [old; PAGE]).collect();
     let mut mutant = Vec::new();
     let (start, mut done, mut taken) = (Instant::now(), 0_u64, 0_u64);
     while start.elapsed() < Duration::from_secs(seconds) {

@@ -104,6 +104,19 @@ impl Vw {
         None
     }
 
+    /// Every implementation that this CPU has, the portable one last.
+    pub(crate) fn all() -> Vec<Vw> {
+        let mut all = vec![Vw::portable()];
+        #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+        {
+            all.extend(Vw::avx2());
+            let avx512 = [true, false].into_iter().filter_map(avx512::Avx512::with_gathers);
+            all.extend(avx512.map(|path| Vw::on(Path::Avx512(path))));
+        }
+        all.reverse();
+        all
+    }
+
     fn on(path: Path) -> Vw {
         Vw { work: Box::new(Workspace::EMPTY), path }
     }

@@ -5,7 +5,7 @@ use crate::{DecodeError, Vw, VwLevel, max_compressed_len};
 
 /// Every implementation that this machine has, the portable one last.
 pub fn vw_paths() -> Vec<Vw> {
-    [Vw::is_fast().then(Vw::new), Vw::avx2(), Some(Vw::portable())].into_iter().flatten().collect()
+    Vw::all()
 }
 
 /// Implementations that are held to each other's bytes and answers.
@@ -56,7 +56,7 @@ impl VwPaths {
 
     /// The decoders' answer to any bytes, which is one, and does not depend on what the output held before.
     pub fn decode(&mut self, src: &[u8]) -> Result<Box<[u8; 4096]>, DecodeError> {
-        let mut answers = self.0.iter_mut().zip([0x00, 0xff, 0x5a]).map(|(vw, old)| {
+        let mut answers = self.0.iter_mut().zip([0x00, 0xff, 0x5a].into_iter().cycle()).map(|(vw, old)| {
             let mut page = Box::new([old; 4096]);
             let answer = vw.decompress(src, &mut page[..]);
             (answer, page)

@@ -13,8 +13,8 @@ mod planes;
 mod search;
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512i, _mm_loadu_si128, _mm_storeu_si128, _mm256_loadu_si256, _mm256_storeu_si256,
-    _mm512_loadu_si512, _mm512_storeu_si512,
+    __cpuid, __m128i, __m256i, __m512i, _mm_loadu_si128, _mm_storeu_si128, _mm256_loadu_si256,
+    _mm256_storeu_si256, _mm512_loadu_si512, _mm512_storeu_si512,
 };
 
 use self::decode::DecodeSpace;
@@ -30,6 +30,8 @@ use super::search::Search;
 pub(super) struct Avx512 {
     encode: EncodeSpace,
     decode: DecodeSpace,
+    /// Is a gather faster here than loads one by one?
+    gathers: bool,
 }
 
 impl Avx512 {
@@ -51,7 +53,13 @@ impl Avx512 {
     }
 
     pub(super) fn new() -> Option<Box<Avx512>> {
-        Self::is_there().then(|| Box::new(Avx512 { encode: EncodeSpace::EMPTY, decode: DecodeSpace::EMPTY }))
+        Self::with_gathers(gathers_well())
+    }
+
+    /// With gathers or without, whatever is faster.
+    pub(super) fn with_gathers(gathers: bool) -> Option<Box<Avx512>> {
+        Self::is_there()
+            .then(|| Box::new(Avx512 { encode: EncodeSpace::EMPTY, decode: DecodeSpace::EMPTY, gathers }))
     }
 
     /// As the portable `encode`.
@@ -70,8 +78,20 @@ impl Avx512 {
     #[inline]
     pub(super) fn decode(&mut self, src: &[u8], page: &mut [u8; PAGE]) -> Option<()> {
         // SAFETY: there is an `Avx512`, so the CPU has the features.
-        unsafe { decode::decode(&mut self.decode, src, page) }
+        unsafe {
+            if self.gathers {
+                decode::decode::<true>(&mut self.decode, src, page)
+            } else {
+                decode::decode::<false>(&mut self.decode, src, page)
+            }
+        }
     }
+}
+
+/// Intel's CPUs from Sapphire Rapids on, told by their half-precision floats: pages load 8 to 20 % faster there by
+/// gathers. On AMD's they load more slowly, and on Intel's before, whose gathers leaked data, microcode made gathers slow.
+fn gathers_well() -> bool {
+    is_x86_feature_detected!("avx512fp16") && __cpuid(0).ecx == u32::from_le_bytes(*b"ntel")
 }
 
 /// 64 bytes of `from`, from element `at` on.

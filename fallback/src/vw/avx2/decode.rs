@@ -200,7 +200,8 @@ unsafe fn bits(stream: &[u8; STREAM_SPACE], section: usize, bit: usize) -> u64 {
     // SAFETY: the caller's duty.
     let (low, high): (u64, u64) = unsafe { (peek(stream, at), peek(stream, at + 7)) };
     // Eight bits are in both, in one place. Joined without these, the compiler makes it a shift of both at once, which is slow.
-    low >> skipped | high << (56 - skipped)
+    // The shift is written so that it is no byte's arithmetic, which would wait for what the register held before.
+    low >> skipped | high << (63 ^ (skipped + 7))
 }
 
 /// For each mask of eight fresh words, the first not among them: how many there are up to each lane, as indices of the bytes

@@ -19,11 +19,11 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::super::format::{
-    BLOCK, BLOCKS, FIRST_DISTANCE, GROUP, GROUPS, HEADER_LEN, Header, LANES, MAX_STREAM, PAGE, QUARTER,
-    WORDS, classes_len,
+    BLOCK, FIRST_DISTANCE, GROUP, GROUPS, HEADER_LEN, Header, LANES, MAX_STREAM, PAGE, QUARTER, WORDS,
+    classes_len,
 };
 use super::planes::{self, PlaneSpace};
-use super::{load, load_half, load_quarter, peek, store, store_half};
+use super::{load, load_half, load_quarter, low_bits, peek, store};
 
 /// The longest section is 4096 bytes of literals; a vector may begin where they end.
 pub(super) const STREAM_SPACE: usize = (MAX_STREAM + 4 * WORDS + 64).next_multiple_of(64);
@@ -31,11 +31,12 @@ pub(super) const STREAM_SPACE: usize = (MAX_STREAM + 4 * WORDS + 64).next_multip
 /// Entries of fresh distances: one before the first, and what a vector of 32 may touch beyond the last.
 const FRESH_SPACE: usize = 1 + WORDS + 64;
 
-/// Zeroes in front of the page, which lanes read that have nothing to fetch.
-const FRONT: usize = 64;
-
 /// Sources so many bytes before a block are in registers: the latest even and the latest odd block.
 const RECENT: usize = 2 * BLOCK;
+
+/// Zeroes in front of the page, which lanes read that have nothing to fetch. As long as what is recent, so that offsets
+/// counted from here are below a block's start exactly if they are older.
+const FRONT: usize = RECENT;
 
 #[repr(C, align(64))]
 pub(super) struct DecodeSpace {
@@ -46,13 +47,12 @@ pub(super) struct DecodeSpace {
     /// With a low byte of their own.
     with_low: [u64; GROUPS],
     is_fresh: [u64; GROUPS],
-    matched: [u64; GROUPS],
-    /// Made of one of the two blocks before.
-    recent: [u16; BLOCKS],
-    /// Where the source of each word is, if it has one.
-    offsets: [[u16; LANES]; BLOCKS],
-    /// Where the source is in the window, for those that are not recent; else 0.
-    fetched: [[u16; LANES]; BLOCKS],
+    /// All but those whose source is in one of the two blocks before.
+    older: [u64; GROUPS],
+    /// Where the source of each word is in the window, in words if all are aligned, else in bytes; 0 if it has none.
+    offsets: [u16; WORDS],
+    /// The same, but 0 also for those that are not older, where words are fetched one by one.
+    fetched: [u16; WORDS],
     /// The page as far as it is made; in the cache, where the caller's page may not be.
     window: [u8; FRONT + PAGE],
     /// Distances less 1, behind the one in force where a quarter begins.
@@ -67,10 +67,9 @@ impl DecodeSpace {
         is_literal: [0; GROUPS],
         with_low: [0; GROUPS],
         is_fresh: [0; GROUPS],
-        matched: [0; GROUPS],
-        recent: [0; BLOCKS],
-        offsets: [[0; LANES]; BLOCKS],
-        fetched: [[0; LANES]; BLOCKS],
+        older: [0; GROUPS],
+        offsets: [0; WORDS],
+        fetched: [0; WORDS],
         window: [0; FRONT + PAGE],
         fresh: [0; FRESH_SPACE],
         planes: PlaneSpace::EMPTY,
@@ -84,10 +83,16 @@ enum Literals {
     Coded,
 }
 
+/// Decodes `src` into `page`; `None` if it is not one whole stream. With `GATHER` older sources are gathered, else loaded
+/// one by one: which is faster depends on the CPU.
 #[target_feature(
     enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
 )]
-pub(super) fn decode(space: &mut DecodeSpace, src: &[u8], page: &mut [u8; PAGE]) -> Option<()> {
+pub(super) fn decode<const GATHER: bool>(
+    space: &mut DecodeSpace,
+    src: &[u8],
+    page: &mut [u8; PAGE],
+) -> Option<()> {
     let len = src.len();
     if len > MAX_STREAM {
         return None;
@@ -117,13 +122,16 @@ pub(super) fn decode(space: &mut DecodeSpace, src: &[u8], page: &mut [u8; PAGE])
     if lows + header.tail_len() != len {
         return None;
     }
-    unpack_fresh(space, &header, lows + header.lows);
+    let aligned = unpack_fresh(space, &header, lows + header.lows);
     let exact = len - header.fresh.div_ceil(8);
-    classify(space, &header, Sections { classes, exact })?;
-    // Two copies of the loop, so that neither asks where the literals are.
-    match kind {
-        Literals::Coded => blocks::<true>(space, page, lows, 0),
-        Literals::InStream(at) => blocks::<false>(space, page, lows, at),
+    let sections = Sections { classes, exact };
+    // Two copies, because an aligned word of a recent block is found by one permutation of words.
+    if aligned {
+        classify::<true, GATHER>(space, &header, sections)?;
+        blocks::<true, GATHER>(space, page, lows, kind);
+    } else {
+        classify::<false, GATHER>(space, &header, sections)?;
+        blocks::<false, GATHER>(space, page, lows, kind);
     }
     Some(())
 }
@@ -163,12 +171,13 @@ fn unpack_masks(space: &mut DecodeSpace, header: &Header) -> usize {
     _mm512_reduce_add_epi64(counts) as usize
 }
 
-/// Joins low and high bits of the fresh distances, 32 at a time.
+/// Joins low and high bits of the fresh distances, 32 at a time. Are all of them whole words?
 #[target_feature(
     enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
 )]
-fn unpack_fresh(space: &mut DecodeSpace, header: &Header, near: usize) {
+fn unpack_fresh(space: &mut DecodeSpace, header: &Header, near: usize) -> bool {
     let far = near + header.fresh;
+    let mut fractions = _mm512_setzero_si512();
     let nibbles = _mm256_set1_epi16(0x0f0f);
     for at in (0..header.fresh).step_by(32) {
         // SAFETY: `near` and `far` are at most MAX_STREAM, and `at` is below 1024.
@@ -178,9 +187,14 @@ fn unpack_fresh(space: &mut DecodeSpace, header: &Header, near: usize) {
         let high = _mm256_and_si256(_mm256_or_si256(high, _mm256_slli_epi16::<4>(high)), nibbles);
         let high = _mm512_slli_epi16::<8>(_mm512_cvtepu8_epi16(high));
         let both = _mm512_or_si512(_mm512_cvtepu8_epi16(low), high);
+        // Less 1, those of whole words end in two ones.
+        let counted = low_bits(header.fresh - at) as u32;
+        let fraction = _mm512_andnot_si512(both, _mm512_maskz_set1_epi16(counted, 3));
+        fractions = _mm512_or_si512(fractions, fraction);
         // SAFETY: `at` is at most 992, and 992 + 1 + 32 entries are within.
         unsafe { store(&mut space.fresh, 1 + at, both) };
     }
+    _mm512_test_epi64_mask(fractions, fractions) == 0
 }
 
 /// 64 bits of the stream, from a bit of a section on.
@@ -196,21 +210,8 @@ unsafe fn bits(stream: &[u8; STREAM_SPACE], section: usize, bit: usize) -> u64 {
     // SAFETY: the caller's duty.
     let (low, high): (u64, u64) = unsafe { (peek(stream, at), peek(stream, at + 7)) };
     // Eight bits are in both, in one place. Joined without these, the compiler makes it a shift of both at once, which is slow.
-    low >> skipped | high << (56 - skipped)
-}
-
-/// A block's part of the groups' masks.
-///
-/// # Safety
-/// There are so many blocks.
-#[inline]
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
-)]
-unsafe fn mask_of(masks: &[u64; GROUPS], block: usize) -> u16 {
-    debug_assert!(block < BLOCKS);
-    // SAFETY: the caller's duty; this is a little-endian CPU.
-    unsafe { masks.as_ptr().cast::<u16>().add(block).read() }
+    // The shift is written so that it is no byte's arithmetic, which would wait for what the register held before.
+    low >> skipped | high << (63 ^ (skipped + 7))
 }
 
 /// What each word of the page is, and where its source lies; `None` if that is not what the header says, or
@@ -219,16 +220,22 @@ unsafe fn mask_of(masks: &[u64; GROUPS], block: usize) -> u16 {
 #[target_feature(
     enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
 )]
-fn classify(space: &mut DecodeSpace, header: &Header, sections: Sections) -> Option<()> {
-    // For each lane the lanes up to and with it.
-    let up_to = _mm256_set_epi16(
-        -1, 0x7fff, 0x3fff, 0x1fff, 0xfff, 0x7ff, 0x3ff, 0x1ff, 0xff, 0x7f, 0x3f, 0x1f, 0xf, 7, 3, 1,
-    );
-    // Where each word of the block is, less the 1 by which distances are stored short; and where the block is.
-    let mut place = _mm256_set_epi16(59, 55, 51, 47, 43, 39, 35, 31, 27, 23, 19, 15, 11, 7, 3, -1);
-    let mut start = _mm256_setzero_si256();
+fn classify<const ALIGNED: bool, const GATHER: bool>(
+    space: &mut DecodeSpace,
+    header: &Header,
+    sections: Sections,
+) -> Option<()> {
+    // SAFETY: 64 of 64.
+    let (halves, up_to, lane) = unsafe { (load(&HALVES, 0), load(&UP_TO, 0), load(&LANE, 0)) };
+    // Two blocks at a time. All offsets are in words if sources are aligned, else in bytes.
+    let second = _mm512_maskz_set1_epi16(0xffff_0000, -1);
+    let every = |bytes: usize| _mm512_set1_epi16((bytes / const { unit::<ALIGNED>() }) as i16);
+    // Where each word is, less the 1 by which distances are stored short; and where its block begins.
+    let place = if ALIGNED { lane } else { _mm512_slli_epi16::<2>(lane) };
+    let mut place = _mm512_sub_epi16(place, _mm512_set1_epi16(1));
+    let mut start = _mm512_and_si512(every(BLOCK), second);
     let (mut bit, mut literal, mut low, mut fresh) = (0, 0, 0, 0);
-    let mut outside = _mm256_setzero_si256();
+    let mut outside = _mm512_setzero_si512();
     for group in 0..GROUPS {
         if group % (QUARTER / GROUP) == 0 {
             // In the place of the last distance of the quarter before, which has been used.
@@ -252,42 +259,85 @@ fn classify(space: &mut DecodeSpace, header: &Header, sections: Sections) -> Opt
         space.is_literal[group] = is_literal;
         space.with_low[group] = with_low;
         space.is_fresh[group] = is_fresh;
-        space.matched[group] = matched;
 
-        for turn in 0..GROUP {
-            let block = group * GROUP + turn;
-            // From memory, since moving a number to a vector or to a mask takes a unit of which there is one.
-            // SAFETY: the groups' masks are those of 64 blocks.
-            let (fresh_mask, matched): (u16, u16) =
-                unsafe { (mask_of(&space.is_fresh, block), mask_of(&space.matched, block)) };
-            // The distance of a lane is that of the last fresh word up to it: entry 0 is the one before the block.
-            let index = _mm256_popcnt_epi16(_mm256_and_si256(_mm256_set1_epi16(fresh_mask as i16), up_to));
-            // SAFETY: `fresh` is at most 1024, and 1024 + 32 entries are within.
-            let distances = unsafe { load(&space.fresh, fresh) };
-            fresh += ((is_fresh >> (LANES * turn)) as u16).count_ones() as usize;
-            let distances = _mm512_permutexvar_epi16(_mm512_zextsi256_si512(index), distances);
-            // A source ends before the block: its offset is below the block's start less 3. One before the page is,
-            // as an unsigned number, above all of these.
-            let offsets = _mm256_sub_epi16(place, _mm512_castsi512_si256(distances));
-            let end = _mm256_subs_epu16(start, _mm256_set1_epi16(3));
-            let wrong = _mm256_mask_cmpge_epu16_mask(matched, offsets, end);
-            outside = _mm256_mask_mov_epi16(outside, wrong, up_to);
-            let before = _mm256_subs_epu16(start, _mm256_set1_epi16(RECENT as i16));
-            let older = _mm256_mask_cmplt_epu16_mask(matched, offsets, before);
-            let fetched = _mm256_maskz_add_epi16(older, offsets, _mm256_set1_epi16(FRONT as i16));
-            space.recent[block] = _mm256_mask_cmpge_epu16_mask(matched, offsets, before);
-            // SAFETY: sixteen lanes.
-            unsafe {
-                store_half(&mut space.offsets[block], 0, offsets);
-                store_half(&mut space.fetched[block], 0, fetched);
+        let mut older = 0;
+        for half in 0..2 {
+            let is_fresh = (is_fresh >> (32 * half)) as u32;
+            let matched = (matched >> (32 * half)) as u32;
+            // The distance of a lane is that of the last fresh word up to it: entry 0 is the one before these blocks.
+            let index = _mm512_shuffle_epi8(_mm512_set1_epi32(is_fresh as i32), halves);
+            let index = _mm512_popcnt_epi16(_mm512_and_si512(index, up_to));
+            let before = _mm512_set1_epi16((is_fresh as u16).count_ones() as i16);
+            let index = _mm512_add_epi16(index, _mm512_and_si512(before, second));
+            // SAFETY: `fresh` is at most 1024, and 1024 + 64 entries are within.
+            let (near, far) = unsafe { (load(&space.fresh, fresh), load(&space.fresh, fresh + 32)) };
+            fresh += is_fresh.count_ones() as usize;
+            let distances = _mm512_permutex2var_epi16(near, index, far);
+            let distances = if ALIGNED { _mm512_srli_epi16::<2>(distances) } else { distances };
+            let offsets = _mm512_sub_epi16(place, distances);
+            // Behind the zeroes in front. One before the page is, as an unsigned number, above all others, and
+            // stays so where the sum would wrap.
+            let offsets = _mm512_maskz_adds_epu16(matched, offsets, every(FRONT));
+            // A source ends before the block.
+            let last = _mm512_add_epi16(start, every(FRONT - 4));
+            outside = _mm512_or_si512(outside, _mm512_subs_epu16(offsets, last));
+            let is_older = _mm512_cmplt_epu16_mask(offsets, start);
+            older |= u64::from(is_older) << (32 * half);
+            let word = GROUP * LANES * group + 32 * half;
+            // SAFETY: the second half of the last group is the last of the words.
+            unsafe { store(&mut space.offsets, word, offsets) };
+            if !GATHER {
+                // SAFETY: as above.
+                unsafe { store(&mut space.fetched, word, _mm512_maskz_mov_epi16(is_older, offsets)) };
             }
-            place = _mm256_add_epi16(place, _mm256_set1_epi16(BLOCK as i16));
-            start = _mm256_add_epi16(start, _mm256_set1_epi16(BLOCK as i16));
+            place = _mm512_add_epi16(place, every(2 * BLOCK));
+            start = _mm512_add_epi16(start, every(2 * BLOCK));
         }
+        space.older[group] = older;
     }
+    // Nothing is recent in the first block, whose lanes cannot be below its start.
+    space.older[0] |= 0xffff;
     let complete = literal == header.literals && low == header.lows && fresh == header.fresh;
-    (complete && _mm256_testz_si256(outside, outside) != 0).then_some(())
+    (complete && _mm512_test_epi64_mask(outside, outside) == 0).then_some(())
 }
+
+/// The bytes in which offsets are counted.
+const fn unit<const ALIGNED: bool>() -> usize {
+    if ALIGNED { size_of::<u32>() } else { 1 }
+}
+
+/// Each lane's number, of those of two blocks.
+const LANE: [u16; 2 * LANES] = {
+    let mut lanes = [0; 2 * LANES];
+    let mut lane = 0;
+    while lane < 2 * LANES {
+        lanes[lane] = lane as u16;
+        lane += 1;
+    }
+    lanes
+};
+
+/// For each lane of two blocks, those of its block up to and with it.
+const UP_TO: [u16; 2 * LANES] = {
+    let mut masks = [0; 2 * LANES];
+    let mut lane = 0;
+    while lane < 2 * LANES {
+        masks[lane] = (2_u32 << (lane % LANES)).wrapping_sub(1) as u16;
+        lane += 1;
+    }
+    masks
+};
+
+/// The bytes of the block's half of a mask of 32 lanes, for each lane.
+const HALVES: [u8; 64] = {
+    let mut bytes = [0; 64];
+    let mut at = 0;
+    while at < 64 {
+        bytes[at] = (at / 32 * 2 + at % 2) as u8;
+        at += 1;
+    }
+    bytes
+};
 
 /// The byte of an offset's lowest eight bits, for each byte of the word that is there.
 const SPREAD: [u8; 64] = {
@@ -300,52 +350,68 @@ const SPREAD: [u8; 64] = {
     bytes
 };
 
-/// Makes the words of all blocks. `literals` is where they begin in the stream, if they are there.
+/// The lowest byte of each word.
+const LOWEST: u64 = 0x1111_1111_1111_1111;
+
+/// Makes the words of all blocks.
 #[inline]
 #[target_feature(
     enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
 )]
-fn blocks<const CODED: bool>(space: &mut DecodeSpace, page: &mut [u8; PAGE], lows: usize, literals: usize) {
-    let upper = _mm512_set1_epi32(!0xff);
-    let all = _mm512_set1_epi32(-1);
+fn blocks<const ALIGNED: bool, const GATHER: bool>(
+    space: &mut DecodeSpace,
+    page: &mut [u8; PAGE],
+    lows: usize,
+    literals: Literals,
+) {
     // SAFETY: 64 of 64.
     let spread = unsafe { load(&SPREAD, 0) };
     let within_word = _mm512_set1_epi32(0x0302_0100);
     let (mut literal, mut low) = (0, lows);
-    // The latest block with an even and with an odd number: a byte is found there by the lowest seven bits of its offset.
+    let literals: *const u32 = match literals {
+        Literals::Coded => space.planes.words().as_ptr(),
+        Literals::InStream(at) => space.stream[at..].as_ptr().cast(),
+    };
+    // The latest block with an even and with an odd number: a word is found there by the lowest bits of its offset.
     let mut latest = [_mm512_setzero_si512(); 2];
     for group in 0..GROUPS {
-        let (is_literal, with_low) = (space.is_literal[group], space.with_low[group]);
+        let (is_literal, with_low, older) =
+            (space.is_literal[group], space.with_low[group], space.older[group]);
         for turn in 0..GROUP {
             let block = group * GROUP + turn;
             let is_literal = (is_literal >> (LANES * turn)) as u16;
-            let with_low = (with_low >> (LANES * turn)) as u16;
-            // SAFETY: each is that of a source in an earlier block, behind FRONT bytes, or 0.
-            let sources = unsafe { fetch(&space.window, &space.fetched[block]) };
-            // SAFETY: 16 bytes from at most MAX_STREAM + 1024 on.
-            let lows = unsafe { load_quarter(&space.stream, low) };
-            // SAFETY: literals begin at most at MAX_STREAM, and `literal` is at most 1024 words; coded ones have a
-            // space of 1024 words and a vector.
-            let words = unsafe {
-                if CODED {
-                    load(space.planes.words(), literal)
-                } else {
-                    load(&space.stream, literals + 4 * literal)
+            let older = (older >> (LANES * turn)) as u16;
+            let with_low = _pdep_u64(with_low >> (LANES * turn), LOWEST);
+            // SAFETY: sixteen lanes of each block.
+            let offsets = unsafe { load_half(&space.offsets, LANES * block) };
+            let index = _mm512_cvtepu16_epi32(offsets);
+            // SAFETY: each offset is that of a source in an earlier block, behind FRONT bytes, or 0; and `fetched` has
+            // sixteen lanes of each block.
+            let fetched = unsafe {
+                match (GATHER, ALIGNED) {
+                    (true, true) => gather::<4>(&space.window, older, index),
+                    (true, false) => gather::<1>(&space.window, older, index),
+                    (false, true) => fetch::<4>(&space.window, &space.fetched, LANES * block),
+                    (false, false) => fetch::<1>(&space.window, &space.fetched, LANES * block),
                 }
             };
+            // SAFETY: literals begin at most at MAX_STREAM, and `literal` is at most 1024 words; coded ones have a
+            // space of 1024 words and a vector.
+            let words = unsafe { _mm512_loadu_si512(literals.add(literal).cast()) };
+            // SAFETY: a vector from at most MAX_STREAM + 1024 on.
+            let lows = unsafe { load(&space.stream, low) };
             literal += is_literal.count_ones() as usize;
             low += with_low.count_ones() as usize;
-            let words = _mm512_maskz_expand_epi32(is_literal, words);
-            let words = _mm512_mask_expand_epi32(words, with_low, _mm512_cvtepu8_epi32(lows));
-            let kept = _mm512_mask_mov_epi32(all, with_low, upper);
-            // (sources & kept) | words
-            let words = _mm512_ternarylogic_epi32::<0xec>(sources, words, kept);
-            // SAFETY: sixteen lanes.
-            let offsets = _mm512_castsi256_si512(unsafe { load_half(&space.offsets[block], 0) });
-            let index = _mm512_add_epi8(_mm512_permutexvar_epi8(spread, offsets), within_word);
-            let recent = _mm512_permutex2var_epi8(latest[0], index, latest[1]);
-            // words | (recent & kept) where a source is recent.
-            let words = _mm512_mask_ternarylogic_epi32::<0xf8>(words, space.recent[block], recent, kept);
+            let words = _mm512_mask_expand_epi32(fetched, is_literal, words);
+            let lows = _mm512_maskz_expand_epi8(with_low, lows);
+            let recent = if ALIGNED {
+                _mm512_permutex2var_epi32(latest[0], index, latest[1])
+            } else {
+                let index = _mm512_permutexvar_epi8(spread, _mm512_castsi256_si512(offsets));
+                _mm512_permutex2var_epi8(latest[0], _mm512_add_epi8(index, within_word), latest[1])
+            };
+            let words = _mm512_mask_mov_epi32(recent, older, words);
+            let words = _mm512_mask_mov_epi8(words, with_low, lows);
             latest[turn % 2] = words;
             // SAFETY: block 63 is the last.
             unsafe {
@@ -356,7 +422,22 @@ fn blocks<const CODED: bool>(space: &mut DecodeSpace, page: &mut [u8; PAGE], low
     }
 }
 
-/// The words at sixteen offsets.
+/// The words at the offsets of some lanes, and zeroes for the others.
+///
+/// # Safety
+/// The words of these lanes lie within `from`.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+unsafe fn gather<const SCALE: i32>(from: &[u8; FRONT + PAGE], lanes: u16, offsets: __m512i) -> __m512i {
+    // SAFETY: the caller's duty.
+    unsafe {
+        _mm512_mask_i32gather_epi32::<SCALE>(_mm512_setzero_si512(), lanes, offsets, from.as_ptr().cast())
+    }
+}
+
+/// The words at sixteen offsets, which stand from element `at` on.
 ///
 /// On Zen 5 loads one by one are faster than a gather, beside which little else runs; and a load that writes one lane of a vector is
 /// faster than one that inserts a word, because insertions all want the units that also shuffle and expand. The
@@ -364,12 +445,13 @@ fn blocks<const CODED: bool>(space: &mut DecodeSpace, page: &mut [u8; PAGE], low
 /// then those after them over these. Four offsets are read at once, since reading takes as long as the loads themselves.
 ///
 /// # Safety
-/// Each ends within `from`.
+/// There are so many offsets, and each word lies within `from`.
 #[inline]
 #[target_feature(
     enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
 )]
-unsafe fn fetch(from: &[u8; FRONT + PAGE], offsets: &[u16; LANES]) -> __m512i {
+unsafe fn fetch<const SCALE: usize>(from: &[u8; FRONT + PAGE], offsets: &[u16; WORDS], at: usize) -> __m512i {
+    debug_assert!(at + LANES <= WORDS);
     let (w0, w1, w2, w3): (__m512i, __m512i, __m512i, __m512i);
     // SAFETY: reads the offsets, and 4 bytes at each of them, by the caller's duty within `from`; writes registers only.
     unsafe {
@@ -379,46 +461,47 @@ unsafe fn fetch(from: &[u8; FRONT + PAGE], offsets: &[u16; LANES]) -> __m512i {
             "mov {o2}, qword ptr [{offsets} + 16]",
             "mov {o3}, qword ptr [{offsets} + 24]",
             "movzx {at:e}, {o0:x}",
-            "vpbroadcastd {w0}, dword ptr [{from} + {at}]",
+            "vpbroadcastd {w0}, dword ptr [{from} + {at} * {scale}]",
             "shr {o0}, 16",
             "movzx {at:e}, {o1:x}",
-            "vpbroadcastd {w1}, dword ptr [{from} + {at}]",
+            "vpbroadcastd {w1}, dword ptr [{from} + {at} * {scale}]",
             "shr {o1}, 16",
             "movzx {at:e}, {o2:x}",
-            "vpbroadcastd {w2}, dword ptr [{from} + {at}]",
+            "vpbroadcastd {w2}, dword ptr [{from} + {at} * {scale}]",
             "shr {o2}, 16",
             "movzx {at:e}, {o3:x}",
-            "vpbroadcastd {w3}, dword ptr [{from} + {at}]",
+            "vpbroadcastd {w3}, dword ptr [{from} + {at} * {scale}]",
             "shr {o3}, 16",
             "movzx {at:e}, {o0:x}",
-            "vpbroadcastd {w0}{{{m1}}}, dword ptr [{from} + {at}]",
+            "vpbroadcastd {w0}{{{m1}}}, dword ptr [{from} + {at} * {scale}]",
             "shr {o0}, 16",
             "movzx {at:e}, {o1:x}",
-            "vpbroadcastd {w1}{{{m1}}}, dword ptr [{from} + {at}]",
+            "vpbroadcastd {w1}{{{m1}}}, dword ptr [{from} + {at} * {scale}]",
             "shr {o1}, 16",
             "movzx {at:e}, {o2:x}",
-            "vpbroadcastd {w2}{{{m1}}}, dword ptr [{from} + {at}]",
+            "vpbroadcastd {w2}{{{m1}}}, dword ptr [{from} + {at} * {scale}]",
             "shr {o2}, 16",
             "movzx {at:e}, {o3:x}",
-            "vpbroadcastd {w3}{{{m1}}}, dword ptr [{from} + {at}]",
+            "vpbroadcastd {w3}{{{m1}}}, dword ptr [{from} + {at} * {scale}]",
             "shr {o3}, 16",
             "movzx {at:e}, {o0:x}",
-            "vpbroadcastd {w0}{{{m2}}}, dword ptr [{from} + {at}]",
+            "vpbroadcastd {w0}{{{m2}}}, dword ptr [{from} + {at} * {scale}]",
             "shr {o0}, 16",
             "movzx {at:e}, {o1:x}",
-            "vpbroadcastd {w1}{{{m2}}}, dword ptr [{from} + {at}]",
+            "vpbroadcastd {w1}{{{m2}}}, dword ptr [{from} + {at} * {scale}]",
             "shr {o1}, 16",
             "movzx {at:e}, {o2:x}",
-            "vpbroadcastd {w2}{{{m2}}}, dword ptr [{from} + {at}]",
+            "vpbroadcastd {w2}{{{m2}}}, dword ptr [{from} + {at} * {scale}]",
             "shr {o2}, 16",
             "movzx {at:e}, {o3:x}",
-            "vpbroadcastd {w3}{{{m2}}}, dword ptr [{from} + {at}]",
+            "vpbroadcastd {w3}{{{m2}}}, dword ptr [{from} + {at} * {scale}]",
             "shr {o3}, 16",
-            "vpbroadcastd {w0}{{{m3}}}, dword ptr [{from} + {o0}]",
-            "vpbroadcastd {w1}{{{m3}}}, dword ptr [{from} + {o1}]",
-            "vpbroadcastd {w2}{{{m3}}}, dword ptr [{from} + {o2}]",
-            "vpbroadcastd {w3}{{{m3}}}, dword ptr [{from} + {o3}]",
-            offsets = in(reg) offsets.as_ptr(),
+            "vpbroadcastd {w0}{{{m3}}}, dword ptr [{from} + {o0} * {scale}]",
+            "vpbroadcastd {w1}{{{m3}}}, dword ptr [{from} + {o1} * {scale}]",
+            "vpbroadcastd {w2}{{{m3}}}, dword ptr [{from} + {o2} * {scale}]",
+            "vpbroadcastd {w3}{{{m3}}}, dword ptr [{from} + {o3} * {scale}]",
+            scale = const SCALE,
+            offsets = in(reg) offsets.as_ptr().add(at),
             from = in(reg) from.as_ptr(),
             at = out(reg) _,
             o0 = out(reg) _,

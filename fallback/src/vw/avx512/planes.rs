@@ -79,21 +79,26 @@ impl PlaneSpace {
 /// would guess.
 struct Unpacking {
     bytes: [u8; 64],
-    shifts: [u8; 64],
-    bits: u8,
+    /// Where the first code begins at bit 0, 2, 4 or 6 of a byte. A table, since moving a number to a vector takes a unit that all the rest wants too.
+    shifts: [[u8; 64]; 4],
+    bits: [u8; 64],
 }
 
 const UNPACKING: [Unpacking; 4] = [unpacking(0), unpacking(4), unpacking(2), unpacking(0)];
 
 const fn unpacking(width: usize) -> Unpacking {
-    let (mut bytes, mut shifts) = ([0; 64], [0; 64]);
+    let (mut bytes, mut shifts) = ([0; 64], [[0; 64]; 4]);
     let mut at = 0;
     while at < 64 {
         bytes[at] = (at / 8 * width + at % 8) as u8;
-        shifts[at] = (at % 8 * width) as u8;
+        let mut begin = 0;
+        while begin < 4 {
+            shifts[begin][at] = (at % 8 * width + 2 * begin) as u8;
+            begin += 1;
+        }
         at += 1;
     }
-    Unpacking { bytes, shifts, bits: (1 << width) - 1 }
+    Unpacking { bytes, shifts, bits: [(1 << width) - 1; 64] }
 }
 
 /// The order in which four-byte parts of the planes are interleaved.
@@ -103,8 +108,10 @@ const TRANSPOSED: [u32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11,
 #[derive(Clone, Copy)]
 struct Part {
     mode: Mode,
+    /// Of a code.
+    bits: usize,
     symbols: usize,
-    /// In bits, unlike the others.
+    /// In bits, unlike what is beside it.
     codes: usize,
     raw: usize,
 }
@@ -132,7 +139,7 @@ pub(super) fn decode(
     at += 1;
     let chunks = count.div_ceil(64);
     let last = low_bits(count - 64 * (chunks - 1));
-    let mut parts = [Part { mode: Mode::Raw, symbols: 0, codes: 0, raw: 0 }; PLANES];
+    let mut parts = [Part { mode: Mode::Raw, bits: 0, symbols: 0, codes: 0, raw: 0 }; PLANES];
     for (plane, part) in parts.iter_mut().enumerate() {
         let mode = Mode::of(modes, plane);
         let is_coded = mode != Mode::Raw;
@@ -155,7 +162,7 @@ pub(super) fn decode(
         if at > len {
             return None;
         }
-        *part = Part { mode, symbols, codes: 8 * codes, raw };
+        *part = Part { mode, bits: mode.bits(), symbols, codes: 8 * codes, raw };
     }
     // SAFETY: sixteen indices.
     let transposed = unsafe { load(&TRANSPOSED, 0) };
@@ -169,16 +176,17 @@ pub(super) fn decode(
             let (codes, symbols, raw) = unsafe {
                 (load(stream, part.codes / 8), load_quarter(stream, part.symbols), load(stream, part.raw))
             };
+            let shifts = &unpacking.shifts[part.codes / 2 % 4];
             // SAFETY: 64 of 64.
-            let (which, shifts) = unsafe { (load(&unpacking.bytes, 0), load(&unpacking.shifts, 0)) };
-            let shifts = _mm512_add_epi8(shifts, _mm512_set1_epi8((part.codes % 8) as i8));
+            let (which, shifts, bits) =
+                unsafe { (load(&unpacking.bytes, 0), load(shifts, 0), load(&unpacking.bits, 0)) };
             let codes = _mm512_multishift_epi64_epi8(shifts, _mm512_permutexvar_epi8(which, codes));
-            let codes = _mm512_and_si512(codes, _mm512_set1_epi8(unpacking.bits as i8));
+            let codes = _mm512_and_si512(codes, bits);
             let coded = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(symbols), codes);
             let coded = _mm512_maskz_expand_epi8(mask, coded);
             *bytes = _mm512_permutexvar_epi32(transposed, _mm512_mask_expand_epi8(coded, !mask, raw));
             let count = mask.count_ones() as usize;
-            part.codes += count * part.mode.bits();
+            part.codes += count * part.bits;
             part.raw += 64 - count;
         }
         let [a, b, c, d] = bytes;
