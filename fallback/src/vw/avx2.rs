@@ -115,10 +115,11 @@ unsafe fn load_halves<const L: usize, const H: usize>(
     (high, high_at): (&[u8; H], usize),
 ) -> __m128i {
     debug_assert!(high_at + 8 <= H);
-    // SAFETY: the caller's duty; any alignment will do.
+    // SAFETY: the caller's duty; any alignment will do, though not for `_mm_loadh_pd`, which takes its number from a variable.
     unsafe {
         let low = _mm_castsi128_pd(load_quarter(low, low_at));
-        _mm_castpd_si128(_mm_loadh_pd(low, high.as_ptr().add(high_at).cast()))
+        let high = high.as_ptr().add(high_at).cast::<f64>().read_unaligned();
+        _mm_castpd_si128(_mm_loadh_pd(low, &high))
     }
 }
 
