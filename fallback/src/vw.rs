@@ -121,7 +121,7 @@ impl Vw {
         Vw { work: Box::new(Workspace::EMPTY), path }
     }
 
-    /// Does this CPU have a fast path, and is it built in?
+    /// Does this CPU have AVX-512 as this codec needs it, and is that built in? AVX2 is not asked for.
     pub fn is_fast() -> bool {
         #[cfg(all(feature = "simd", target_arch = "x86_64"))]
         return avx512::Avx512::is_there();

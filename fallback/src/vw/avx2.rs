@@ -1,7 +1,7 @@
 //! vw with AVX2: the same streams and the same pages as the portable implementation, several times as fast.
 //!
 //! What AVX-512 has and AVX2 lacks, expanding and compressing by a mask, are shuffles that tables give for each eight bits of the
-//! mask. Unsafe code is of two kinds, as there. Vector loads and stores go through a few functions that take an array of known size
+//! mask. Unsafe code is of two kinds, as in `avx512`. Vector loads and stores go through a few functions that take an array of known size
 //! and an offset; tests check each offset, since they run with debug assertions, and beside each call stands why the
 //! offset is within. And [`Avx2`] calls functions compiled for the CPU's features, which its existence proves.
 

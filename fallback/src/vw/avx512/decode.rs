@@ -395,6 +395,8 @@ fn blocks<const ALIGNED: bool, const GATHER: bool>(
                     (false, false) => fetch::<1>(&space.window, &space.fetched, LANES * block),
                 }
             };
+            // The one load that does not go through `load`: where literals are is not asked block by block.
+            debug_assert!(literal <= WORDS);
             // SAFETY: literals begin at most at MAX_STREAM, and `literal` is at most 1024 words; coded ones have a
             // space of 1024 words and a vector.
             let words = unsafe { _mm512_loadu_si512(literals.add(literal).cast()) };
