@@ -1,6 +1,6 @@
 //! Software page codecs of zfolio: byte slices in, byte slices out.
 //!
-//! Three codecs. [`Vw`] takes single pages; where the CPU has AVX-512 it is the fastest, denser than LZ4, and the
+//! Three codecs. [`Vw`] takes single pages; where the CPU has AVX-512 or AVX2 it is the fastest, denser than LZ4, and the
 //! default. [`Lz4`] is the default of other machines without Intel IAA. [`Deflate`] compresses
 //! as fast as it, is denser, and its streams can be read by the device, as the device's can be read by it.
 //! [`Codecs`] is all of one thread. A [`Method`] chooses how to compress, the [`Codec`] that a stored entry names how

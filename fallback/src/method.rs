@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::vw::Vectors;
 use crate::{Codec, Vw};
 
 /// The lowest and the highest bit of each byte.
@@ -29,7 +30,7 @@ pub enum Method {
     Deflate,
     /// DEFLATE that Intel IAA can read, with Huffman codes made for each page: denser, and slower.
     DeflateDynamic,
-    /// vw, faster than LZ4 and denser on the memory of processes, where the CPU has AVX-512.
+    /// vw, faster than LZ4 and denser on the memory of processes, where the CPU has AVX-512 or AVX2.
     Vw,
     /// vw for speed.
     VwFast,
@@ -62,15 +63,20 @@ impl Method {
 
     /// The fastest in software on this machine, and why.
     pub fn best() -> (Method, &'static str) {
-        if Vw::is_fast() {
-            (
+        match Vw::vectors() {
+            Some(Vectors::Avx512) => (
                 Method::Vw,
                 "this CPU has AVX-512, with which vw is faster than lz4, and denser on the memory of processes",
-            )
-        } else if cfg!(feature = "simd") {
-            (Method::Lz4, "vw is faster only with AVX-512 up to VBMI2 and BITALG, which this CPU lacks")
-        } else {
-            (Method::Lz4, "built without the feature simd, and so without a fast vw")
+            ),
+            Some(Vectors::Avx2) => (
+                Method::Vw,
+                "this CPU has AVX2, with which vw stores faster than lz4, and denser on the memory of processes",
+            ),
+            None if cfg!(feature = "simd") => (
+                Method::Lz4,
+                "vw is faster only with AVX-512, or with AVX2 and a fast PEXT, which this CPU lacks",
+            ),
+            None => (Method::Lz4, "built without the feature simd, and so without a fast vw"),
         }
     }
 

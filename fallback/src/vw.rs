@@ -56,6 +56,14 @@ pub struct Vw {
     path: Path,
 }
 
+/// What a fast path is made of.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(all(feature = "simd", target_arch = "x86_64")), expect(dead_code, reason = "there is none"))]
+pub(crate) enum Vectors {
+    Avx2,
+    Avx512,
+}
+
 /// The implementation, with the memory that is its own.
 enum Path {
     Portable(Box<EncodeSpace>),
@@ -121,12 +129,23 @@ impl Vw {
         Vw { work: Box::new(Workspace::EMPTY), path }
     }
 
-    /// Does this CPU have AVX-512 as this codec needs it, and is that built in? AVX2 is not asked for.
+    /// Does this CPU have a fast path, and is it built in?
     pub fn is_fast() -> bool {
+        Vw::vectors().is_some()
+    }
+
+    /// The vectors of the fastest path that this CPU has, if any is built in.
+    pub(crate) fn vectors() -> Option<Vectors> {
         #[cfg(all(feature = "simd", target_arch = "x86_64"))]
-        return avx512::Avx512::is_there();
-        #[cfg(not(all(feature = "simd", target_arch = "x86_64")))]
-        false
+        {
+            if avx512::Avx512::is_there() {
+                return Some(Vectors::Avx512);
+            }
+            if avx2::Avx2::is_there() {
+                return Some(Vectors::Avx2);
+            }
+        }
+        None
     }
 
     /// Compresses a page of 4096 bytes into the front of `dst` and returns the stream's length.

@@ -15,7 +15,7 @@ pub(crate) enum CodecChoice {
     Deflate,
     /// The same with Huffman codes of each page's own: denser, slower
     DeflateDynamic,
-    /// The vector word codec, fast where the CPU has AVX-512
+    /// The vector word codec, fast where the CPU has AVX-512 or AVX2
     Vw,
     /// The same for speed
     VwFast,

@@ -46,7 +46,6 @@ pub(super) struct DecodeSpace {
     is_literal: [u64; GROUPS],
     /// With a low byte of their own.
     with_low: [u64; GROUPS],
-    is_fresh: [u64; GROUPS],
     /// All but those whose source is in one of the two blocks before.
     older: [u64; GROUPS],
     /// Where the source of each word is in the window, in words if all are aligned, else in bytes; 0 if it has none.
@@ -66,7 +65,6 @@ impl DecodeSpace {
         repeats: [0; GROUPS],
         is_literal: [0; GROUPS],
         with_low: [0; GROUPS],
-        is_fresh: [0; GROUPS],
         older: [0; GROUPS],
         offsets: [0; WORDS],
         fetched: [0; WORDS],
@@ -258,7 +256,6 @@ fn classify<const ALIGNED: bool, const GATHER: bool>(
         low += with_low.count_ones() as usize;
         space.is_literal[group] = is_literal;
         space.with_low[group] = with_low;
-        space.is_fresh[group] = is_fresh;
 
         let mut older = 0;
         for half in 0..2 {
