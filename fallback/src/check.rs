@@ -12,7 +12,7 @@ pub use strict_lz4::decode_lz4;
 pub use vw::{VwPaths, mend, vw_paths};
 
 use crate::decode_error::reported;
-use crate::{Codec, Codecs, DecodeError, MAX_INPUT, Method, max_compressed_len};
+use crate::{Codec, Codecs, DecodeError, Lz4, MAX_INPUT, Method, max_compressed_len};
 
 /// Longest output that hostile bytes may ask for: some pages, and far above the longest match.
 const HOSTILE_MAX: usize = 20_000;
@@ -109,34 +109,46 @@ pub fn hostile(data: &[u8]) -> Option<(usize, &[u8])> {
     Some((usize::from(u16::from_le_bytes(*len)) % HOSTILE_MAX, src))
 }
 
-/// Any bytes as an LZ4 block, of the length they ask for and of a page, for which there is other code: the decoder and the
-/// oracle accept the same ones, and read the same.
-pub fn hostile_lz4(codecs: &mut Codecs, data: &[u8]) {
+/// Codecs with each reader of LZ4 pages that this machine has, the one it would choose first.
+pub fn lz4_paths() -> Vec<Codecs> {
+    let others = [Lz4::avx512(), Lz4::avx2()].into_iter().flatten().map(Codecs::with_lz4);
+    std::iter::once(Codecs::new()).chain(others).collect()
+}
+
+/// Any bytes as an LZ4 block, of the length they ask for and of a page, for which there is other code: each decoder and the
+/// oracle accept the same ones, and read the same; and the decoders give the same errors.
+pub fn hostile_lz4(paths: &mut [Codecs], data: &[u8]) {
     let Some((len, src)) = hostile(data) else { return };
     for len in [len, PAGE] {
-        let ours = decode(codecs, Codec::Lz4, src, len);
         let oracle = decode_lz4(src, len);
+        let mut answers = paths.iter_mut().map(|codecs| decode(codecs, Codec::Lz4, src, len));
+        let ours = answers.next().expect("there is a decoder");
+        for other in answers {
+            assert!(ours == other, "the decoders do not agree: {:?}, {:?}", ours.err(), other.err());
+        }
         assert_eq!(ours.is_ok(), oracle.is_ok(), "decoder says {ours:?}, oracle says {oracle:?}");
         assert!(ours.ok() == oracle.ok(), "decoder and oracle read different bytes");
     }
 }
 
 /// Any bytes as a page, repeated as often as it takes: it comes back, also with its first bytes in other places of the block.
-pub fn lz4_page(codecs: &mut Codecs, data: &[u8]) {
+pub fn lz4_page(paths: &mut [Codecs], data: &[u8]) {
     let mut page = [0; PAGE];
     for (number, part) in page.chunks_mut(data.len().max(1)).enumerate() {
         part.iter_mut().zip(data).for_each(|(byte, &from)| *byte = from);
         part[0] = part[0].wrapping_add(number as u8);
     }
     let mut block = vec![0; 2 + max_compressed_len(PAGE)];
-    let len = codecs.compress(Codec::Lz4, &page, &mut block[2..]).expect("the bound always fits");
+    let len = paths[0].compress(Codec::Lz4, &page, &mut block[2..]).expect("the bound always fits");
     block.truncate(2 + len);
     assert!(decode_lz4(&block[2..], PAGE).as_deref() == Ok(&page), "oracle reads LZ4");
-    assert!(decode(codecs, Codec::Lz4, &block[2..], PAGE).as_deref() == Ok(&page), "the page comes back");
+    for codecs in &mut *paths {
+        assert!(decode(codecs, Codec::Lz4, &block[2..], PAGE).as_deref() == Ok(&page), "the page comes back");
+    }
     for change in data.chunks_exact(3).take(16) {
         let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % len;
         block[2 + at] = change[2];
-        hostile_lz4(codecs, &block);
+        hostile_lz4(paths, &block);
     }
 }
 

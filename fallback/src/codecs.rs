@@ -18,9 +18,14 @@ pub struct Codecs {
 }
 
 impl Codecs {
-    /// Takes all the memory that later calls use: less than 220 KiB, and as much again with the feature `zstd`.
+    /// Takes all the memory that later calls use: less than 240 KiB, and as much again with the feature `zstd`.
     pub fn new() -> Codecs {
         Codecs::default()
+    }
+
+    /// The same with another reader and writer of LZ4.
+    pub(crate) fn with_lz4(lz4: Lz4) -> Codecs {
+        Codecs { lz4, ..Codecs::default() }
     }
 
     /// Compresses `src` into the front of `dst` and returns the compressed length.

@@ -33,6 +33,8 @@
 pub mod check;
 mod codec;
 mod codecs;
+#[cfg(all(feature = "simd", target_arch = "x86_64"))]
+mod cpu;
 mod decode_error;
 mod deflate;
 mod lz4;

@@ -5,7 +5,7 @@
 mod data;
 
 use data::{KINDS, Random, made};
-use zfolio_fallback::{Codec, Codecs, Lz4, check, max_compressed_len};
+use zfolio_fallback::{Codec, Lz4, check, max_compressed_len};
 
 const PAGE: usize = 4096;
 
@@ -35,7 +35,7 @@ fn theirs(page: &[u8], level: i32) -> Vec<u8> {
 
 #[test]
 fn every_reader_reads_our_pages_and_we_read_those_of_every_writer() {
-    let mut lz4 = Lz4::new();
+    let (mut lz4, mut paths) = (Lz4::new(), check::lz4_paths());
     for seed in 0..400 {
         let page = made(seed as u32 % KINDS, seed, PAGE);
         let mut back = vec![0; PAGE];
@@ -57,9 +57,11 @@ fn every_reader_reads_our_pages_and_we_read_those_of_every_writer() {
         let mut blocks = vec![block, lz4_flex::block::compress(&page)];
         blocks.extend([-20, -1, 3, 9, 12].map(|level| theirs(&page, level)));
         for block in blocks {
-            back.fill(0xa5);
-            lz4.decompress(&block, &mut back).unwrap();
-            assert!(back == page);
+            for codecs in &mut paths {
+                back.fill(0xa5);
+                codecs.decompress(Codec::Lz4, &block, &mut back).unwrap();
+                assert!(back == page);
+            }
         }
     }
 }
@@ -68,7 +70,7 @@ fn every_reader_reads_our_pages_and_we_read_those_of_every_writer() {
 /// those, with every offset that they lay out by table.
 #[test]
 fn matches_of_every_length_and_offset_are_read_up_to_the_end_of_the_page() {
-    let mut lz4 = Lz4::new();
+    let mut paths = check::lz4_paths();
     let data = made(0, 7, PAGE);
     let starts = (1..40).chain(PAGE - 150..PAGE - 8).step_by(3);
     for start in starts {
@@ -83,12 +85,42 @@ fn matches_of_every_length_and_offset_are_read_up_to_the_end_of_the_page() {
                     number(&mut block, matched - 19);
                 }
                 literals(&mut block, &data[..rest], 0);
-                let mut page = vec![0xa5; PAGE];
-                lz4.decompress(&block, &mut page).unwrap();
-                assert!(
-                    check::decode_lz4(&block, PAGE) == Ok(page),
-                    "{matched} bytes at {start}, from {offset} before"
-                );
+                let right = check::decode_lz4(&block, PAGE).unwrap();
+                for codecs in &mut paths {
+                    let mut page = vec![0xa5; PAGE];
+                    codecs.decompress(Codec::Lz4, &block, &mut page).unwrap();
+                    assert!(page == right, "{matched} bytes at {start}, from {offset} before");
+                }
+            }
+        }
+    }
+}
+
+/// The same of literals between matches: each length around those at which they are copied otherwise, with the end of the
+/// page at each distance where it might matter.
+#[test]
+fn literals_of_every_length_are_read_up_to_the_end_of_the_page() {
+    let mut paths = check::lz4_paths();
+    let data = made(0, 8, PAGE);
+    for between in (0..140).chain([254, 255, 269, 270, 271, 525]) {
+        for matched in [4, 18, 19, 33, 70] {
+            for rest in (0..80).chain([150, 300]) {
+                let start = PAGE - 2 * matched - between - rest;
+                let mut block = Vec::new();
+                for (from, len) in [(0, start), (start + matched, between)] {
+                    literals(&mut block, &data[from..][..len], (matched - 4).min(15));
+                    block.extend(31_u16.to_le_bytes());
+                    if matched >= 19 {
+                        number(&mut block, matched - 19);
+                    }
+                }
+                literals(&mut block, &data[..rest], 0);
+                let right = check::decode_lz4(&block, PAGE).unwrap();
+                for codecs in &mut paths {
+                    let mut page = vec![0xa5; PAGE];
+                    codecs.decompress(Codec::Lz4, &block, &mut page).unwrap();
+                    assert!(page == right, "{between} literals between matches of {matched}, {rest} after");
+                }
             }
         }
     }
@@ -110,8 +142,7 @@ fn number(block: &mut Vec<u8>, number: usize) {
 
 #[test]
 fn damaged_pages_are_read_as_the_plain_reader_reads_them() {
-    let mut codecs = Codecs::new();
-    let mut lz4 = Lz4::new();
+    let (mut lz4, mut paths) = (Lz4::new(), check::lz4_paths());
     for seed in 0..3000 {
         let mut random = Random::new(seed);
         let page = made(random.below(KINDS as usize) as u32, seed, PAGE);
@@ -123,14 +154,16 @@ fn damaged_pages_are_read_as_the_plain_reader_reads_them() {
                 block[at] = random.next() as u8;
             }
             let cut = if random.below(4) == 0 { random.below(block.len()) } else { block.len() };
-            let read = check::decode(&mut codecs, Codec::Lz4, &block[..cut], PAGE);
             let oracle = check::decode_lz4(&block[..cut], PAGE);
-            assert_eq!(
-                read.is_ok(),
-                oracle.is_ok(),
-                "seed {seed}: we say {read:?}, the plain reader {oracle:?}"
-            );
-            assert!(read.ok() == oracle.ok(), "seed {seed}: other bytes");
+            for codecs in &mut paths {
+                let read = check::decode(codecs, Codec::Lz4, &block[..cut], PAGE);
+                assert_eq!(
+                    read.is_ok(),
+                    oracle.is_ok(),
+                    "seed {seed}: we say {read:?}, the plain reader {oracle:?}"
+                );
+                assert!(read.ok() == oracle.clone().ok(), "seed {seed}: other bytes");
+            }
         }
     }
 }
