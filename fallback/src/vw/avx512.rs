@@ -9,6 +9,7 @@
 
 mod decode;
 mod encode;
+mod fetch;
 mod planes;
 mod search;
 
