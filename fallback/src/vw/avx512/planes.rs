@@ -214,7 +214,7 @@ pub(super) fn encode(space: &mut PlaneSpace, count: usize) -> Option<usize> {
     let samples = split(space, count);
     // All planes' modes before any is coded: the CPU cannot foretell a mode, but can find out four at once.
     let counts = [0, 1, 2, 3].map(|plane| saturated(&space.counts, plane));
-    let chosen = counts.map(|counts| choose(&tell(&counts), count, samples));
+    let chosen = tell(&counts).map(|counts| choose(&counts, count, samples));
     let mut at = 1;
     let mut modes = 0;
     for (plane, (counts, (mode, at_least))) in counts.iter().zip(chosen).enumerate() {
@@ -276,25 +276,38 @@ fn saturated(counts: &[[[u8; 256]; PLANES]; TURNS], plane: usize) -> [__m512i; 4
     })
 }
 
-/// What the counts say, for 16, 4 and 1 symbols at once.
+/// What the counts say of each plane. All together, since each bit of a threshold waits for the bit before.
 #[inline]
 #[target_feature(
     enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
 )]
-fn tell(counts: &[__m512i; 4]) -> Counts {
-    let symbols = [16, 4, 1];
-    let reach = |least: u32| {
+fn tell(counts: &[[__m512i; 4]; PLANES]) -> [Counts; PLANES] {
+    let reach = |counts: &[__m512i; 4], least: u32| {
         let least = _mm512_set1_epi8(least as i8);
         counts.iter().map(|&count| _mm512_cmpge_epu8_mask(count, least).count_ones()).sum::<u32>()
     };
-    // Bit by bit the largest count that so many symbols reach; no more than an even share of the sample.
-    let mut at_least = [0; 3];
-    for (least, (symbols, bits)) in at_least.iter_mut().zip([(16, 5), (4, 7)]) {
-        for bit in (0..bits).rev() {
-            let more = *least | 1 << bit;
-            *least = std::hint::select_unpredictable(reach(more) >= symbols, more, *least);
+    // Bit by bit the largest count that 16 and 4 symbols reach; no more than an even share of the sample.
+    let mut at_least = [[0; 2]; PLANES];
+    for bit in (0..7).rev() {
+        for (counts, at_least) in counts.iter().zip(&mut at_least) {
+            for (least, (symbols, bits)) in at_least.iter_mut().zip([(16, 5), (4, 7)]) {
+                if bit < bits {
+                    let more = *least | 1 << bit;
+                    *least = std::hint::select_unpredictable(reach(counts, more) >= symbols, more, *least);
+                }
+            }
         }
     }
+    [0, 1, 2, 3].map(|plane| covered(&counts[plane], at_least[plane]))
+}
+
+/// What a plane's counts say, for 16, 4 and 1 symbols at once, of which the first two are known to reach some counts.
+#[inline]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx512bitalg,avx512vpopcntdq,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn covered(counts: &[__m512i; 4], [sixteen, four]: [u32; 2]) -> Counts {
+    let symbols = [16, 4, 1];
     let [a, b, c, d] = *counts;
     let most = _mm512_max_epu8(_mm512_max_epu8(a, b), _mm512_max_epu8(c, d));
     let most = _mm256_max_epu8(_mm512_castsi512_si256(most), _mm512_extracti64x4_epi64::<1>(most));
@@ -302,7 +315,7 @@ fn tell(counts: &[__m512i; 4]) -> Counts {
     // The least of sixteen bytes turned over: of eight halves, each the lesser of its bytes.
     let turned = _mm_xor_si128(most, _mm_set1_epi8(-1));
     let turned = _mm_minpos_epu16(_mm_min_epu8(turned, _mm_srli_epi16::<8>(turned)));
-    at_least[2] = !_mm_extract_epi8::<0>(turned) as u32 & 0xff;
+    let at_least = [sixteen, four, !_mm_extract_epi8::<0>(turned) as u32 & 0xff];
     let covered = [0, 1, 2].map(|index: usize| {
         let least = at_least[index];
         let vector = _mm512_set1_epi8(least as i8);
